@@ -18,6 +18,7 @@ literals without running the file, so ``assay ls`` never imports torch.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -113,24 +114,45 @@ def _cards_of(concern: str) -> Iterator[MethodCard]:
 
 def _literals(path: Path) -> Iterator[dict[str, Any]]:
     """The keyword literals of every ``MethodCard(...)`` at the top level of a file."""
-    names: dict[str, Any] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+    citations = _citations(path)
+    for _, call in _calls(path, "MethodCard"):
+        yield {word.arg: _value(word.value, citations) for word in call.keywords if word.arg}
+
+
+def _citations(path: Path) -> dict[str, Citation]:
+    """Citations a file names: its own, and those it imports from a file beside it."""
+    found: dict[str, Citation] = {}
+    for node in _tree(path).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            neighbour = path.parent / f"{node.module}.py"
+            own = _own_citations(neighbour) if neighbour.is_file() else {}
+            found |= {alias.asname or alias.name: own[alias.name] for alias in node.names if alias.name in own}
+    return found | _own_citations(path)
+
+
+def _own_citations(path: Path) -> dict[str, Citation]:
+    return {
+        name: Citation(**{word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})
+        for name, call in _calls(path, "Citation")
+    }
+
+
+def _calls(path: Path, function: str) -> Iterator[tuple[str, ast.Call]]:
+    """``NAME = function(...)`` at the top level of a file."""
+    for node in _tree(path).body:
         if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
             continue
         call = node.value
-        if (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Name)
-            and call.func.id in ("Citation", "MethodCard")
-        ):
-            values = {word.arg: _value(word.value, names) for word in call.keywords if word.arg}
-            if call.func.id == "MethodCard":
-                yield values
-            else:
-                names[node.targets[0].id] = Citation(**values)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == function:
+            yield node.targets[0].id, call
 
 
-def _value(node: ast.expr, names: dict[str, Any]) -> Any:
+@functools.lru_cache(maxsize=256)
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _value(node: ast.expr, names: dict[str, Citation]) -> Any:
     if isinstance(node, ast.Name) and node.id in names:
         return names[node.id]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Citation":

@@ -1,0 +1,268 @@
+"""What a probe returns: metrics with intervals, per-sample columns, findings, figures, cost."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from .estimates import Estimate
+
+SEVERITIES = ("info", "warning", "serious")
+DIRECTIONS = ("higher", "lower", "none")
+FIGURE_KINDS = ("line", "bar", "histogram", "reliability", "cdf")
+SCALES = ("linear", "log")
+_FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A remark on whether the measurement can be trusted.
+
+    Args:
+        code: short stable name, such as ``"gradient-masking"``.
+        severity: ``"info"``, ``"warning"`` or ``"serious"``.
+        message: what was seen, with numbers.
+        remedy: what to do about it.
+        value: the number behind it, if there is one.
+    """
+
+    code: str
+    severity: str
+    message: str
+    remedy: str = ""
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("Finding.severity", self.severity, SEVERITIES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number with its interval, and what it estimates.
+
+    Args:
+        name: such as ``"robust_accuracy@linf:8/255"``.
+        estimand: the quantity in words, with its population.
+        value: the estimate; NaN where nothing could be measured.
+        lo: lower end of the interval, or ``None``.
+        hi: upper end of the interval, or ``None``.
+        interval: how the interval was made, such as ``"clopper-pearson 95%"``; ``""`` without one.
+        n: number of samples behind the value.
+        unit: ``"share"`` for rates in [0, 1], or a unit in words.
+        direction: ``"higher"`` or ``"lower"`` is better, or ``"none"``.
+        stratum: ``""`` for all samples, else such as ``"class=3"`` or ``"group=f"``.
+    """
+
+    name: str
+    estimand: str
+    value: float
+    lo: float | None
+    hi: float | None
+    interval: str
+    n: int
+    unit: str = "share"
+    direction: str = "higher"
+    stratum: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of("Metric.direction", self.direction, DIRECTIONS)
+        object.__setattr__(self, "value", _number(self.value))
+        object.__setattr__(self, "lo", None if self.lo is None else float(self.lo))
+        object.__setattr__(self, "hi", None if self.hi is None else float(self.hi))
+        object.__setattr__(self, "n", int(self.n))
+
+    @property
+    def label(self) -> str:
+        """Name and stratum as a claim writes them: ``"clean_accuracy{class=3}"``."""
+        return f"{self.name}{{{self.stratum}}}" if self.stratum else self.name
+
+    @classmethod
+    def from_estimate(
+        cls,
+        name: str,
+        estimate: Estimate,
+        *,
+        estimand: str,
+        unit: str = "share",
+        direction: str = "higher",
+        stratum: str = "",
+    ) -> Metric:
+        """A metric from an estimate; ends that are NaN or infinite are recorded as ``None``."""
+        return cls(
+            name=name,
+            estimand=estimand,
+            value=estimate.value,
+            lo=estimate.lo if math.isfinite(estimate.lo) else None,
+            hi=estimate.hi if math.isfinite(estimate.hi) else None,
+            interval=f"{estimate.method} {100 * estimate.level:g}%",
+            n=estimate.n,
+            unit=unit,
+            direction=direction,
+            stratum=stratum,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line or set of bars of a figure; ``lo`` and ``hi`` are the ends of its intervals.
+
+    Args:
+        label: name in the legend.
+        x: positions (numbers) or categories (text).
+        y: values, one for each ``x``.
+        lo: lower ends, one for each ``x``, or ``None``.
+        hi: upper ends, one for each ``x``, or ``None``.
+    """
+
+    label: str
+    x: tuple[float | str, ...]
+    y: tuple[float, ...]
+    lo: tuple[float, ...] | None = None
+    hi: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", tuple(x if isinstance(x, str) else _number(x) for x in self.x))
+        for name in ("y", "lo", "hi"):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            object.__setattr__(self, name, tuple(_number(value) for value in values))
+            if len(getattr(self, name)) != len(self.x):
+                raise InputError(
+                    f"Series {self.label!r} has {len(self.x)} values of x and {len(getattr(self, name))} of {name}; "
+                    "give as many of each."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """The data of a figure; the report draws it, and the run keeps it as a table as well.
+
+    Args:
+        name: file name without its ending: letters, digits and ``. _ @ = + -``.
+        title: heading.
+        caption: what is seen, with n.
+        kind: ``"line"``, ``"bar"``, ``"histogram"``, ``"reliability"`` or ``"cdf"``.
+        x_label: horizontal axis, with unit.
+        y_label: vertical axis, with unit.
+        series: what is drawn.
+        y_limits: ends of the vertical axis, or ``None`` to fit the data.
+        x_scale: ``"linear"`` or ``"log"``.
+    """
+
+    name: str
+    title: str
+    caption: str
+    kind: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    y_limits: tuple[float, float] | None = None
+    x_scale: str = "linear"
+
+    def __post_init__(self) -> None:
+        if not _FIGURE_NAME.fullmatch(self.name):
+            raise InputError(
+                f"Figure.name is {self.name!r}; it becomes a file name: use 1 to 100 letters, digits and . _ @ = + -"
+            )
+        _one_of("Figure.kind", self.kind, FIGURE_KINDS)
+        _one_of("Figure.x_scale", self.x_scale, SCALES)
+        object.__setattr__(self, "series", tuple(self.series))
+        if self.y_limits is not None:
+            low, high = self.y_limits
+            object.__setattr__(self, "y_limits", (float(low), float(high)))
+
+
+@dataclass(kw_only=True)
+class Cost:
+    """What a measurement cost; ``forward`` and ``backward`` count passes of one sample."""
+
+    seconds: float = 0.0
+    forward: int = 0
+    backward: int = 0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Times and passes add up; peak memory is the larger one."""
+        return Cost(
+            seconds=self.seconds + other.seconds,
+            forward=self.forward + other.forward,
+            backward=self.backward + other.backward,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+@dataclass(kw_only=True)
+class Gallery:
+    """Samples before and after a change, for people to look at.
+
+    Args:
+        title: heading.
+        caption: what is seen.
+        original: ``[k, C, H, W]`` float32 in [0, 1].
+        changed: same shape and range.
+        captions: one mapping a sample with the keys ``sample_id``, ``label``, ``before``,
+            ``before_confidence``, ``after``, ``after_confidence``, ``distance``, ``norm``.
+            Texts may be hostile: escape them where they are shown.
+    """
+
+    title: str
+    caption: str
+    original: np.ndarray
+    changed: np.ndarray
+    captions: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        self.original = np.asarray(self.original, dtype=np.float32)
+        self.changed = np.asarray(self.changed, dtype=np.float32)
+        if self.original.ndim != 4 or self.original.shape != self.changed.shape:
+            raise InputError(
+                f"Gallery {self.title!r} has original {self.original.shape} and changed {self.changed.shape}; "
+                "both must be [k, C, H, W]."
+            )
+        if len(self.captions) != len(self.original):
+            raise InputError(
+                f"Gallery {self.title!r} has {len(self.original)} samples and {len(self.captions)} captions; "
+                "give one caption a sample."
+            )
+
+
+@dataclass(kw_only=True)
+class Measurement:
+    """What a probe returns.
+
+    Args:
+        metrics: numbers with intervals.
+        samples: per-sample columns, each ``[N]``; the run adds ``sample_id``.
+        findings: remarks on trust.
+        figures: data of figures.
+        cost: passes and seconds.
+        gallery: samples to look at, or ``None``.
+        not_applicable: why the probe does not apply to this target and data; ``""`` if it does.
+    """
+
+    metrics: list[Metric] = field(default_factory=list)
+    samples: dict[str, np.ndarray] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
+    gallery: Gallery | None = None
+    not_applicable: str = ""
+
+
+def _one_of(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}.{did_you_mean(value, choices)}")
+
+
+def _number(value: Any) -> float:
+    """A float; ``None``, which JSON has in the place of NaN, becomes NaN."""
+    return math.nan if value is None else float(value)

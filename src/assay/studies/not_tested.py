@@ -1,0 +1,39 @@
+"""What an audit did not examine: said in every report, so that silence is never read as a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+STANDING = (
+    "Privacy: membership inference, reconstruction of training data, differential privacy.",
+    "Common corruptions and shifts: noise, blur, weather, compression, new cameras or populations.",
+    "Adversaries outside a norm ball: patches, rotations, physical objects, changes of meaning.",
+    "Poisoned or backdoored training data, and theft of the model by queries.",
+    "Certified robustness: attacks give upper bounds on robust accuracy; a stronger attack may find more.",
+)
+
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+
+
+def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: int | None) -> list[str]:
+    """Sentences on what stays open after these probes.
+
+    Args:
+        probes: for each probe that gave a result ``{"probe": name, "settings": resolved settings}``.
+        strata: whether the data had a group column.
+        limited: how many samples were examined, where the suite asked for no more; else None.
+    """
+    finished = list(probes)
+    norms = {str(item["settings"].get("norm")) for item in finished}
+    names = {str(item["probe"]) for item in finished}
+    open_points = [f"Perturbations bounded in {word}." for norm, word in NORMS.items() if norm not in norms]
+    if "clean-accuracy" not in names:
+        open_points.append("Accuracy on unchanged inputs.")
+    if "calibration" not in names:
+        open_points.append("Calibration: whether the confidence can be taken at its word.")
+    if not strata:
+        open_points.append("Differences between groups of people or sources: the data name no group.")
+    if limited is not None:
+        open_points.append(f"Samples of this data set beyond the first {limited}.")
+    return open_points + list(STANDING)

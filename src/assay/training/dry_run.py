@@ -1,0 +1,88 @@
+"""What a training will cost, from a short timing probe; nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.probes import Cost
+from ..data.dataset import Dataset
+from .batches import Batch
+from .job import Job, Recipe, TrainSettings, make_job
+from .loop import Session
+from .state import TrainState
+from .validation import Validator
+
+PROBES = 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Steps, passes in samples, and seconds of a whole training, validation included."""
+
+    steps: int
+    forward: int
+    backward: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps:,} steps, {self.forward:,} forward and {self.backward:,} backward sample passes, "
+            f"about {self.seconds:.0f} s"
+        )
+
+
+def forecast(
+    recipe: Recipe | str,
+    *,
+    data: Dataset,
+    network: str = "small-cnn",
+    validation: Dataset | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+) -> Forecast:
+    """Estimate the cost of ``train`` with the same arguments on this machine.
+
+    Cost: four steps of training and of validation, the first of each to warm up.
+    """
+    job = make_job(recipe, data=data, network=network, validation=validation, settings=settings, seed=seed)
+    session = Session.of(job)
+    with session.prepared() as state:
+        batch = next(session.batches().epoch(0))
+        total = _probe(state, batch, lambda: _step(job, state, batch), len(job.data) * job.settings.epochs)
+        if job.validation is not None:
+            validator = Validator(job, state)
+            _, part = next(validator.batches.in_order())
+            rounds = -(-job.settings.epochs // job.settings.validate_every) + 1
+            total += _probe(state, part, lambda: _check(validator, state, part), len(job.validation) * rounds)
+    return Forecast(job.total_steps, total.forward, total.backward, total.seconds)
+
+
+def _step(job: Job, state: TrainState, batch: Batch) -> None:
+    state.begin_step()
+    state.apply(job.recipe.step(state, batch))
+
+
+def _check(validator: Validator, state: TrainState, batch: Batch) -> None:
+    with state.evaluating(average=True):
+        validator.columns(state, batch)
+
+
+def _probe(state: TrainState, batch: Batch, work: Callable[[], None], samples: int) -> Cost:
+    """The cost of ``samples`` samples, from timed repetitions of work on one batch."""
+    work()
+    before = dataclasses.replace(state.cost)
+    seconds = []
+    for _ in range(PROBES):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    scale = samples / batch.size
+    return Cost(
+        seconds=statistics.median(seconds) * scale,
+        forward=round((state.cost.forward - before.forward) * scale / PROBES),
+        backward=round((state.cost.backward - before.backward) * scale / PROBES),
+    )

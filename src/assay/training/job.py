@@ -1,0 +1,188 @@
+"""What is to be trained: recipe, network, data and settings, checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from ..core.errors import DataError, SettingError
+from ..core.methods import MethodCard, card, cards, settings_of
+from ..core.settings import as_dict, build, option, settings
+from ..data.dataset import Dataset
+from ..subjects.networks import reference
+from .batches import Batch
+from .inner import InnerProblem
+from .state import TrainState
+
+CHUNK = 4096
+
+
+@settings
+class TrainSettings:
+    """How long and how fast; the recipe says what is minimised."""
+
+    epochs: int = option(30, help="passes over the training data", at_least=1)
+    batch_size: int = option(128, help="samples in a step, over all processes together", at_least=1)
+    optimizer: str = option("sgd", help="sgd with Nesterov momentum, or adamw", choices=("sgd", "adamw"))
+    learning_rate: float = option(0.1, help="largest learning rate", above=0)
+    momentum: float = option(0.9, help="momentum of sgd", at_least=0, below=1)
+    weight_decay: float = option(5e-4, help="weight decay", at_least=0)
+    schedule: str = option(
+        "cosine", help="learning rate over time", choices=("constant", "cosine", "multistep", "linear")
+    )
+    warmup_epochs: float = option(0.0, help="epochs of rising learning rate at the start", at_least=0)
+    ema: float | None = option(
+        None, help="decay of the weight average that is kept; none: no average", above=0, below=1
+    )
+    gradient_clip: float | None = option(None, help="largest gradient norm; none: no limit", above=0)
+    precision: str = option("fp32", help="arithmetic of the passes; weights stay fp32", choices=("fp32", "bf16"))
+    augment: str = option("none", help="random shifts and mirror images", choices=("none", "crop-flip"))
+    validate_every: int = option(1, help="epochs between validations", at_least=1)
+    select: str = option(
+        "last",
+        help="which weights are kept: the last, or the best by a validation metric",
+        choices=("last", "accuracy", "loss", "robust_accuracy"),
+    )
+    checkpoint_every: int = option(0, help="steps between checkpoints; 0: one an epoch", at_least=0)
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs >= self.epochs:
+            raise SettingError(
+                f"TrainSettings.warmup_epochs is {self.warmup_epochs:g} of {self.epochs} epochs; "
+                "allowed: fewer than epochs."
+            )
+
+
+class Recipe(Protocol):
+    """A way to train. The settings class of a card of kind ``"recipe"`` implements it."""
+
+    def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
+        """Compute the gradients of one step with ``state.logits`` and ``state.backward``.
+
+        The recipe owns its step: it may run an inner attack, use two backward
+        passes, or weigh samples. It reduces losses [b] by ``batch.mean``, so
+        that the sum over processes is the mean over the global batch. The loop
+        calls ``state.apply`` afterwards.
+
+        Returns:
+            Scalars reduced by ``batch.mean``; ``"loss"`` is among them.
+        """
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what is trained, on what, and how. Raises InputError where that cannot be done."""
+
+    recipe: Recipe
+    network: str
+    data: Dataset
+    validation: Dataset | None
+    settings: TrainSettings
+    seed: int
+
+    def __post_init__(self) -> None:
+        reference(self.network)
+        if not len(self.data):
+            raise DataError("The training data are empty; at least one sample is needed.")
+        other = self.validation
+        if other is not None and (other.shape, other.class_names) != (self.data.shape, self.data.class_names):
+            raise DataError(
+                f"Training and validation data do not match: images {self.data.shape} and {other.shape}, "
+                f"{self.data.num_classes} and {other.num_classes} classes. "
+                "Both need one shape and the same class names."
+            )
+        select = self.settings.select
+        if select != "last" and other is None:
+            raise SettingError(
+                f"TrainSettings.select is {select!r}, which needs validation data; give some, or use 'last'."
+            )
+        if select == "robust_accuracy" and not isinstance(self.recipe, InnerProblem):
+            raise SettingError(
+                f"TrainSettings.select is 'robust_accuracy', but the recipe {self.card.name!r} has no attack; "
+                "use 'accuracy', 'loss' or 'last'."
+            )
+
+    @cached_property
+    def card(self) -> MethodCard:
+        """The method card of the recipe."""
+        return next(item for item in cards("recipe") if settings_of(item) is type(self.recipe))
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch; the last one may be smaller."""
+        return -(-len(self.data) // self.settings.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @cached_property
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel of the training images, rounded to 6 digits."""
+        channels = self.data.shape[0]
+        total, squares, count = np.zeros(channels), np.zeros(channels), 0
+        for start in range(0, len(self.data), CHUNK):
+            images = self.data.images(slice(start, start + CHUNK))
+            total += images.sum((0, 2, 3), dtype=np.float64)
+            squares += np.square(images).sum((0, 2, 3), dtype=np.float64)
+            count += images[:, 0].size
+        mean = total / count
+        spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        return [round(float(m), 6) for m in mean], [round(float(s), 6) if s > 1e-3 else 1.0 for s in spread]
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting as used."""
+        return {
+            "recipe": as_dict(self.recipe),
+            "network": self.network,
+            "training": as_dict(self.settings),
+            "validation": None if self.validation is None else self.validation.digest,
+        }
+
+    def model_record(self) -> dict[str, Any]:
+        """What ``model.json`` holds: all that is needed to build the Target around the weights."""
+        channels, height, width = self.data.shape
+        mean, std = self.moments
+        return {
+            "schema": 1,
+            "network": self.network,
+            "in_channels": channels,
+            "num_classes": self.data.num_classes,
+            "image_size": [height, width],
+            "mean": mean,
+            "std": std,
+            "bounds": [0.0, 1.0],
+            "class_names": list(self.data.class_names),
+        }
+
+
+def as_recipe(recipe: Recipe | str) -> Recipe:
+    """A recipe by name with its default settings, or the one given.
+
+    >>> as_recipe("trades").beta
+    6.0
+    """
+    if isinstance(recipe, str):
+        made: Recipe = settings_of(card(recipe, "recipe"))()
+        return made
+    if not callable(getattr(recipe, "step", None)):
+        raise SettingError(f"The recipe is a {type(recipe).__name__}; a name or the settings of a recipe are needed.")
+    return recipe
+
+
+def make_job(
+    recipe: Recipe | str,
+    *,
+    data: Dataset,
+    network: str = "small-cnn",
+    validation: Dataset | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+) -> Job:
+    """A Job with defaults filled in."""
+    return Job(as_recipe(recipe), network, data, validation, settings or build(TrainSettings, {}), seed)

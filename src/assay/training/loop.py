@@ -1,0 +1,277 @@
+"""The training loop: one for every recipe, device and number of processes.
+
+What a step does follows from the settings, the seed and the step's number alone,
+so that a training that was stopped goes on to the same bits, and an epoch's
+data come in the same order on one process or on many.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..core.errors import AssayError, Incomplete, NotYetSupported, RunError
+from ..core.progress import Progress
+from ..core.runs import Run, RunWriter, load_run
+from ..core.seeds import seed as named_seed
+from ..data.dataset import Dataset
+from ..subjects.networks import build_network
+from ..subjects.tasks import Normalize
+from . import folder
+from .batches import Batches
+from .interrupts import Interrupts
+from .job import Job, Recipe, TrainSettings, make_job
+from .outcome import measure
+from .state import TrainState
+from .validation import Validator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def train(
+    recipe: Recipe | str,
+    *,
+    data: Dataset,
+    out: str | Path,
+    network: str = "small-cnn",
+    validation: Dataset | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> Run:
+    """Train a reference network; the same call again goes on where the last one stopped.
+
+    Args:
+        recipe: ``"standard"``, ``"adversarial"``, ``"trades"``, ``"mart"``, or the settings of one,
+            such as ``Adversarial(eps="8/255", steps=7)``.
+        data: training samples, images in [0, 1].
+        out: the run directory; one training, one directory.
+        network: a key of ``assay.subjects.NETWORKS``.
+        validation: samples to measure on after epochs and at the end.
+        settings: optimiser, schedule, epochs and the like.
+        seed: root of every random stream.
+        progress: where progress is shown; nowhere by default.
+        command: what to type to rerun it, for the record.
+
+    Returns:
+        The finished run: ``.metrics``, ``.samples``; ``load_target(f"run:{out}")`` loads the model.
+
+    Raises:
+        Incomplete: stopped by Ctrl-C or SIGTERM; a checkpoint was saved.
+        InputError: it cannot be done, or the loss became NaN; the message says what to change.
+
+    Under ``accelerate launch`` or ``torchrun`` every process calls this with the
+    same arguments and gets the same run; only the first writes.
+    """
+    job = make_job(recipe, data=data, network=network, validation=validation, settings=settings, seed=seed)
+    out = Path(out)
+    session = Session.of(job)
+    opening = _open(session.accelerator, job, out, command)
+    if opening.finished:
+        return load_run(out)
+    try:
+        with session.prepared() as state, Interrupts() as interrupts:
+            _Training(session, state, out, opening, interrupts, progress or Progress(enabled=False)).run()
+    except BaseException as error:
+        opening.fail(error)
+        raise
+    session.accelerator.wait_for_everyone()
+    return load_run(out)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Device and processes for one job."""
+
+    job: Job
+    accelerator: Accelerator
+
+    @classmethod
+    def of(cls, job: Job) -> Session:
+        """One process on the best device here, or what the launcher laid out.
+
+        Raises:
+            NotYetSupported: a launcher's plan that shards the model.
+        """
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedType
+
+        accelerator = Accelerator(mixed_precision="no")
+        plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+        if accelerator.distributed_type not in plain:
+            raise NotYetSupported(
+                f"Training runs under {accelerator.distributed_type}; supported today: one process, or several "
+                "that each hold the whole model (CPU or GPU). Choose that in 'accelerate config' or use torchrun."
+            )
+        return cls(job, accelerator)
+
+    @contextmanager
+    def prepared(self) -> Iterator[TrainState]:
+        """A fresh state; the caller's random state and kernel choices come back afterwards."""
+        job, cudnn = self.job, torch.backends.cudnn
+        earlier = cudnn.deterministic, cudnn.benchmark, random.getstate(), np.random.get_state()
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            try:
+                cudnn.deterministic, cudnn.benchmark = True, False
+                torch.manual_seed(named_seed(job.seed, "weights"))
+                channels, height, width = job.data.shape
+                network = build_network(
+                    job.network, in_channels=channels, num_classes=job.data.num_classes, image_size=(height, width)
+                )
+                yield TrainState(
+                    self.accelerator,
+                    network,
+                    Normalize(*job.moments),
+                    job.settings,
+                    steps_per_epoch=job.steps_per_epoch,
+                    seed=job.seed,
+                )
+            finally:
+                cudnn.deterministic, cudnn.benchmark = earlier[:2]
+                random.setstate(earlier[2])
+                np.random.set_state(earlier[3])
+
+    def batches(self) -> Batches:
+        """The training batches of this process."""
+        return Batches(
+            self.job.data,
+            size=self.job.settings.batch_size,
+            seed=self.job.seed,
+            names=("training",),
+            device=self.accelerator.device,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            augment=self.job.settings.augment,
+        )
+
+
+@dataclass
+class _Opening:
+    """What the first process found in the folder, known to all."""
+
+    id: str
+    finished: bool
+    writer: RunWriter | None
+
+    def fail(self, error: BaseException) -> None:
+        """Record how the training stopped; the first process does."""
+        if self.writer is not None:
+            self.writer.fail(error)
+
+
+def _open(accelerator: Accelerator, job: Job, out: Path, command: Sequence[str]) -> _Opening:
+    """Open the run in the first process; what it learns, or why it cannot, reaches every process."""
+    from accelerate.utils import broadcast_object_list
+
+    writer, answer = None, ["", False, ""]
+    if accelerator.is_main_process:
+        try:
+            writer = folder.open_run(job, out, command)
+            if not writer.finished:
+                folder.set_damaged_aside(out)
+            answer = [writer.id, writer.finished, ""]
+        except AssayError as error:
+            if accelerator.num_processes == 1:
+                raise
+            answer = ["", False, str(error)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(answer)
+    if answer[2]:
+        raise RunError(str(answer[2]))
+    return _Opening(str(answer[0]), bool(answer[1]), writer)
+
+
+@dataclass
+class _Training:
+    """One sitting: from the last checkpoint to the end, or to the next interruption."""
+
+    session: Session
+    state: TrainState
+    out: Path
+    opening: _Opening
+    interrupts: Interrupts
+    progress: Progress
+
+    def run(self) -> None:
+        """Restore, train the epochs that are left, and write what came of it."""
+        self.log = folder.restore(self.out, self.opening.id, self.state)
+        self.log.arrive(self.state)
+        self._clock = time.monotonic()
+        job = self.session.job
+        batches = self.session.batches()
+        validator = Validator(job, self.state) if job.validation is not None else None
+        while len(self.log.history) < job.settings.epochs:
+            self._epoch(batches)
+            self._close_epoch(validator)
+        weights = self.log.best["weights"] if self.log.best else self.state.weights()
+        measurement = measure(job, self.state, self.log, weights, validator, self._stop_if_asked, self.progress)
+        if self.opening.writer is not None:
+            self._save()
+            measurement.cost.seconds = self.log.seconds
+            folder.finish(self.opening.writer, job, weights, measurement)
+
+    def _epoch(self, batches: Batches) -> None:
+        """The steps that are left of the open epoch."""
+        state, settings = self.state, self.session.job.settings
+        epoch = len(self.log.history)
+        first = state.step - epoch * len(batches)
+        with self.progress.task(f"epoch {epoch + 1}/{settings.epochs}", total=len(batches)) as task:
+            task.advance(first)
+            for batch in batches.epoch(epoch, first) if first < len(batches) else ():
+                state.begin_step()
+                values = state.apply(self.session.job.recipe.step(state, batch))
+                for name, value in values.items():
+                    self.log.sums[name] = self.log.sums.get(name, 0.0) + value * batch.size
+                task.advance()
+                if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:
+                    self._save()
+                self._stop_if_asked()
+
+    def _close_epoch(self, validator: Validator | None) -> None:
+        """Validate where it is due, keep the best, write the row and the checkpoint."""
+        job, log = self.session.job, self.log
+        epoch = len(log.history) + 1
+        row: dict[str, float] = {"epoch": epoch, "step": self.state.step}
+        row |= {f"training_{name}": total / len(job.data) for name, total in log.sums.items()}
+        if validator is not None and (epoch % job.settings.validate_every == 0 or epoch == job.settings.epochs):
+            answers = validator.answers(self.state, self._stop_if_asked, self.progress)
+            found = answers.metrics(validator.labels)
+            row |= {f"validation_{name}": value for name, value in found.items()}
+            if job.settings.select != "last":
+                self._keep_best(found[job.settings.select], epoch)
+        log.history.append(row)
+        log.sums = {}
+        self._save()
+
+    def _keep_best(self, value: float, epoch: int) -> None:
+        """The first of equal values wins."""
+        sign = -1 if self.session.job.settings.select == "loss" else 1
+        if self.log.best is None or sign * value > sign * self.log.best["value"]:
+            self.log.best = {"value": value, "epoch": epoch, "weights": self.state.weights()}
+
+    def _save(self) -> None:
+        now = time.monotonic()
+        self.log.seconds += now - self._clock
+        self._clock = now
+        if self.opening.writer is not None:
+            folder.save(self.out, self.opening.id, self.state, self.log)
+
+    def _stop_if_asked(self) -> None:
+        if not self.interrupts.requested(self.session.accelerator):
+            return
+        self._save()
+        raise Incomplete(
+            f"Stopped after step {self.state.step} of {self.session.job.total_steps}; the state is saved in "
+            f"{str(self.out)!r}. Repeat the same command to go on."
+        )

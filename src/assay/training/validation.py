@@ -1,0 +1,100 @@
+"""Validation: how the model in training answers samples it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batches import Batch, Batches
+from .inner import InnerProblem
+from .job import Job
+from .losses import cross_entropy
+from .state import TrainState
+
+if TYPE_CHECKING:
+    from ..core.progress import Progress
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model said, one value a sample [N].
+
+    Args:
+        predicted: class on the clean image.
+        loss: cross-entropy on the clean image.
+        held: whether the answer is right on the perturbed image too; None without an inner attack.
+    """
+
+    predicted: np.ndarray
+    loss: np.ndarray
+    held: np.ndarray | None
+
+    def metrics(self, labels: np.ndarray) -> dict[str, float]:
+        """``accuracy``, ``loss``, and ``robust_accuracy`` under the recipe's own attack."""
+        found = {"accuracy": float((self.predicted == labels).mean()), "loss": float(self.loss.mean())}
+        return found if self.held is None else {**found, "robust_accuracy": float(self.held.mean())}
+
+
+class Validator:
+    """Runs a model over the validation data; each process answers for its share.
+
+    Random starts of the attack belong to the samples, not to the epoch, so that
+    epochs are compared on the same ground.
+    """
+
+    def __init__(self, job: Job, state: TrainState) -> None:
+        assert job.validation is not None
+        accelerator = state.accelerator
+        self.labels = job.validation.labels
+        self.recipe = job.recipe if isinstance(job.recipe, InnerProblem) else None
+        self.batches = Batches(
+            job.validation,
+            size=BATCH * accelerator.num_processes,
+            seed=job.seed,
+            names=("validation",),
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        )
+
+    def answers(self, state: TrainState, pause: Callable[[], None], progress: Progress) -> Answers:
+        """Answers on every sample, with the averaged weights where there are any.
+
+        Args:
+            state: the model in training, left as it is.
+            pause: called between batches; it may raise to stop.
+            progress: where progress is shown.
+
+        Cost: 1 forward pass a sample, and with an inner attack its passes and one more.
+        """
+        columns = torch.zeros(3, len(self.labels), dtype=torch.float64)
+        with state.evaluating(average=True), progress.task("validation", total=len(self.batches)) as task:
+            for rows, batch in self.batches.in_order():
+                pause()
+                columns[:, rows] = self.columns(state, batch) * batch.weights.double().cpu()
+                task.advance()
+        if state.accelerator.num_processes > 1:
+            columns = state.accelerator.reduce(columns.to(state.accelerator.device), "sum").cpu()
+        predicted, loss, held = columns.numpy()
+        return Answers(predicted.astype(np.int64), loss, held > 0 if self.recipe is not None else None)
+
+    def columns(self, state: TrainState, batch: Batch) -> Tensor:
+        """Predicted class, loss, and whether the answer held, of one slice: [3, b]."""
+        with torch.no_grad():
+            logits = state.logits(batch.images)
+        held = torch.zeros(len(logits), device=logits.device)
+        if self.recipe is not None:
+            points = self.recipe.attack(state, batch)
+            with torch.no_grad():
+                attacked = state.logits(points).argmax(1)
+            held = (attacked == batch.labels) & (logits.argmax(1) == batch.labels)
+        return torch.stack(
+            [column.double().cpu() for column in (logits.argmax(1), cross_entropy(logits, batch.labels), held)]
+        )

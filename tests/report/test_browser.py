@@ -1,0 +1,168 @@
+"""The page in a real browser: silent on the network, within its window, readable in light and dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.core.probes import Finding, Gallery, Measurement
+from assay.report import write_report
+
+from .builder import accuracy, make_study, pictures, rate, write_run
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LONG = "a_very_long_name_without_any_place_to_break_" * 6
+CONTRAST = """selector => {
+  const channels = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (channels(colour)[3] !== 0) return channels(colour);
+    }
+    return [255, 255, 255];
+  };
+  const luminance = rgb => rgb.slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  return [...document.querySelectorAll(selector)].map(element => {
+    const pair = [channels(getComputedStyle(element).color), behind(element)].map(luminance).sort((a, b) => b - a);
+    return [(pair[0] + 0.05) / (pair[1] + 0.05), element.outerHTML.slice(0, 80)];
+  }).sort((a, b) => a[0] - b[0])[0];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"Debian's chromium is not installed at {CHROMIUM}: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'assay-ml[dev]'")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    runs, study, verdicts = make_study(folder)
+    return write_report(folder, runs, study=study, verdicts=verdicts)
+
+
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("long")
+    original, changed = pictures(1, channels=3, side=32)
+    caption = dict.fromkeys(("sample_id", "label", "before", "after", "norm"), LONG) | {"distance": 0.5}
+    caption |= {"before_confidence": 0.5, "after_confidence": 0.4}
+    measurement = accuracy((LONG, "<b>bold</b>", *(f"class number {i}" for i in range(40))))
+    measurement.metrics.append(rate(LONG, 1, 2, estimand=LONG))
+    measurement.findings.append(Finding(code="x", severity="serious", message=LONG, remedy=LONG))
+    measurement.gallery = Gallery(title=LONG, caption=LONG, original=original, changed=changed, captions=[caption])
+    measurement.samples = {"correct": np.ones(3, dtype=bool)}
+    run = write_run(folder / "runs", "clean-accuracy", measurement, settings={"norm": "linf", LONG: LONG})
+    empty = write_run(folder / "runs", "calibration", Measurement(not_applicable=LONG))
+    study = {"command": ["assay", LONG, LONG], "not_tested": [LONG], "target": {"name": LONG}, "status": "ok"}
+    return write_report(folder, [run, empty], study=study, verdicts=[])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 800, 1280])
+@pytest.mark.parametrize("which", ["page_file", "long_file"])
+def test_fits_its_window_and_asks_for_nothing(
+    browser: Any, request: pytest.FixtureRequest, which: str, width: int, scheme: str
+) -> None:
+    file = request.getfixturevalue(which)
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert complaints == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(browser: Any, page_file: Path, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+    page.goto(page_file.as_uri())
+    for selector in ("body, p, td, th, dd, li, code", ".soft, .hint, dt, figcaption, summary, a, .chip", "svg text"):
+        ratio, where = page.evaluate(CONTRAST, selector)
+        assert ratio >= 4.5, where
+    page.close()
+
+
+def test_light_and_dark_differ(browser: Any, page_file: Path) -> None:
+    colours = set()
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(page_file.as_uri())
+        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        page.close()
+    assert len(colours) == 2
+
+
+def test_without_javascript_everything_is_there_and_details_open(browser: Any, page_file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    for text in ("Failed", "Key figures", "Threat model and budget", "What was not tested", "Provenance"):
+        assert page.get_by_text(text, exact=False).first.is_visible()
+    table = page.locator("figure details table").first
+    assert not table.is_visible()
+    page.locator("figure summary").first.click()
+    assert table.is_visible()
+    context.close()
+
+
+def test_figures_and_pictures_are_drawn(browser: Any, page_file: Path) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    page.goto(page_file.as_uri())
+    boxes = page.eval_on_selector_all("figure > svg", "all => all.map(e => [e.clientWidth, e.clientHeight])")
+    assert len(boxes) == 5
+    assert all(width > 250 and height > 150 for width, height in boxes)
+    assert page.eval_on_selector_all(".gallery img", "all => all.every(e => e.naturalWidth === 8)")
+    assert page.locator(".gallery img").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    page.close()
+
+
+def test_a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> None:
+    hostile = "</style></title><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
+    measurement = accuracy((hostile, "b"))
+    run = write_run(tmp_path / "runs", "clean-accuracy", measurement, data={"digest": "d", "name": hostile})
+    file = write_report(tmp_path, [run], study={"command": [hostile], "not_tested": [hostile]}, verdicts=[])
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    assert not page.title().startswith("owned")
+    assert page.locator("script").count() == 0
+    assert page.locator("img").count() == 0
+    page.close()
+
+
+def test_prints_to_paper(browser: Any, page_file: Path) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 20
+    page.close()
