@@ -117,7 +117,7 @@ MISTAKES = [
     (["--bounds", "0"], "two are needed"),
     (["--bounds", "1,0"], "low below high"),
     (["--bounds", "0,0.5"], "outside the bounds"),
-    (["--num-classes", "3"], "shape"),
+    (["--num-classes", "15"], "shape"),
     (["--device", "abacus"], "--device"),
     (["--out", "tiny_digits.py"], "choose another output folder"),
 ]

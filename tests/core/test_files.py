@@ -110,8 +110,8 @@ def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
 
 
 def test_leftovers_are_removed_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
-    keep = [tmp_path / "a.tmp", tmp_path / ".hidden", tmp_path / "shards" / "b.npz"]
-    gone = [tmp_path / ".0f.tmp", tmp_path / "shards" / ".ff.tmp"]
+    keep = [tmp_path / "a.tmp", tmp_path / ".mine.tmp", tmp_path / "shards" / "b.npz"]
+    gone = [tmp_path / ".0123456789abcdef.tmp", tmp_path / "shards" / ".fedcba9876543210.tmp"]
     (tmp_path / "shards").mkdir()
     for path in keep + gone:
         path.write_text("x")

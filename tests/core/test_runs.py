@@ -236,9 +236,10 @@ def test_one_process_at_a_time_writes_a_run(tmp_path: Path) -> None:
 def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     writer = open_run(tmp_path)
     writer.close()
-    (writer.path / ".ab.tmp").write_text("half")
+    leftover = writer.path / f".{'a' * 16}.tmp"
+    leftover.write_text("half")
     open_run(tmp_path).close()
-    assert not (writer.path / ".ab.tmp").exists()
+    assert not leftover.exists()
 
 
 def test_a_damaged_shard_is_computed_again(tmp_path: Path) -> None:
@@ -365,6 +366,32 @@ def test_a_damaged_run_is_not_left_out_silently(run: Run) -> None:
     (run.path / "run.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
         find_runs(run.path.parent)
+
+
+def test_a_training_is_its_own_folder_and_keeps_what_it_made(tmp_path: Path) -> None:
+    def finish() -> Run:
+        with open_run(tmp_path, in_place=True) as writer:
+            assert writer.path == tmp_path
+            (tmp_path / "model.safetensors").write_bytes(b"weights")
+            return writer.finish(Measurement(), sample_ids=[], target={"digest": "made"}, keep=["model.safetensors"])
+
+    finish()
+    assert load_run(tmp_path).record["target"] == {"digest": "made"}
+    assert open_run(tmp_path, in_place=True).finished
+    (tmp_path / "model.safetensors").write_bytes(b"weight")
+    assert finish().status == "ok"
+    with pytest.raises(RunError, match=r"model\.bin"), open_run(tmp_path / "other", in_place=True) as writer:
+        writer.finish(Measurement(), sample_ids=[], keep=["model.bin"])
+
+
+def test_a_folder_of_another_run_is_not_written_over(tmp_path: Path) -> None:
+    open_run(tmp_path, in_place=True).close()
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(RunError, match=r"seeds\.root was 0 and is 1.*another output folder"):
+        open_run(tmp_path, in_place=True, seeds={"root": 1})
+    with pytest.raises(RunError, match=r"bins was 15 and is 10"):
+        open_run(tmp_path, in_place=True, resolved={"eps": 8 / 255, "bins": 10})
+    assert (tmp_path / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])

@@ -78,7 +78,7 @@ DATA = {
     "n": 450,
     "digest": "9f86d081884c7d659a2feaa0c55ad015",
     "sample_id_digest": "2c26b46b68ffc68f",
-    "notes": ["grey levels 0..16 were divided by 16"],
+    "notes": ["Grey levels 0 to 16 were divided by 16.", "450 of 1797 samples were read."],
 }
 COMMAND = ["assay", "audit", "--suite", "standard", "--data", "my images/", "--out", "audit"]
 BUDGETS = ("2/255", "4/255", "8/255", "16/255")

@@ -101,6 +101,10 @@ def test_rerun_command_is_quoted_for_a_shell(audit: tuple[str, Any]) -> None:
     assert "assay audit --suite standard --data 'my images/' --out audit" in Tags(audit[0]).text
 
 
+def test_notes_on_the_data_read_as_sentences(audit: tuple[str, Any]) -> None:
+    assert "Grey levels 0 to 16 were divided by 16. 450 of 1797 samples were read." in Tags(audit[0]).text
+
+
 def test_citations_are_owed_once_each(audit: tuple[str, Any]) -> None:
     text = Tags(audit[0]).text
     assert text.count("Croce, Francesco and Hein, Matthias (2020)") == 1

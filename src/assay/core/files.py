@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from .errors import RunError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _NOT_A_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
 
@@ -65,7 +67,8 @@ def make_folder(path: str | Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed ``write_atomic`` left below a folder."""
     for path in folder.rglob(".*.tmp"):
-        remove(path)
+        if _TEMPORARY.fullmatch(path.name):
+            remove(path)
 
 
 def remove(path: Path) -> None:

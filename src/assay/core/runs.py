@@ -391,7 +391,7 @@ def _run_folders(path: Path) -> list[Path]:
         path = path.parent
     if not path.is_dir():
         raise RunError(f"There is no run directory {str(path)!r}. Check the path; runs lie in OUT/runs/<id>.")
-    for candidates in ([path], sorted(path.iterdir()), sorted(path.glob("runs/*"))):
+    for candidates in ([path], sorted(path.glob("runs/*")), sorted(path.iterdir())):
         found = [folder for folder in candidates if (folder / RECORD).is_file()]
         if found:
             return found

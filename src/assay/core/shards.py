@@ -27,9 +27,10 @@ class Shards:
         folder: where the files lie; it is created by the first ``put``.
 
     >>> import tempfile
-    >>> shards = Shards(Path(tempfile.mkdtemp()) / "shards")
-    >>> shards.put("apgd-ce/0", robust=np.array([True, False]))
-    >>> "apgd-ce/0" in shards, shards.get("apgd-ce/0")["robust"].tolist()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shards = Shards(folder)
+    ...     shards.put("apgd-ce/0", robust=np.array([True, False]))
+    ...     "apgd-ce/0" in shards, shards.get("apgd-ce/0")["robust"].tolist()
     (True, [True, False])
     """
 

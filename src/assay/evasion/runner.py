@@ -156,7 +156,7 @@ class Runner:
         )
         for rows in torch.arange(len(samples.ids)).split(max(1, self.batch_size // max(1, stage.targets))):
             chunk = samples.pick(rows)
-            outcome = self._kept(f"{name}/{_digest(chunk.ids)}", chunk, one)
+            outcome = self._kept(f"{name}/{_digest(stage, chunk.ids)}", chunk, one)
             total.found[rows], total.decision[rows] = outcome.found, outcome.decision
             total.points[rows] = outcome.points
             task.advance(len(rows))
@@ -335,8 +335,10 @@ def _best_rows(work: Work, keep: int, lost: bool = False) -> Iterator[Tensor]:
             yield rows
 
 
-def _digest(ids: Sequence[int]) -> str:
-    return hashlib.blake2b(",".join(map(str, ids)).encode(), digest_size=8).hexdigest()
+def _digest(stage: Stage, ids: Sequence[int]) -> str:
+    """What a chunk's outcome hangs on besides the stage's name: its rule and objective, and the samples."""
+    text = f"{stage.rule!r}|{getattr(stage.objective, '__name__', '')}|{stage.targets}|{','.join(map(str, ids))}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def has_budget_free_start(stage: Stage) -> bool:

@@ -405,7 +405,8 @@ def plain(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)):
-        return ", ".join(plain(item) for item in value)
+        items = [plain(item) for item in value]
+        return (" " if all(item.endswith(".") for item in items) else ", ").join(items)
     if isinstance(value, float):
         return budget_text(value)
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -74,7 +74,7 @@ class ProjectedGradient:
         moved = work.points + self.step_size * steepest(seen.gradient, space.threat.norm)
         work.points = space.project(moved, work.centres)
 
-    def finalists(self, work: Work) -> Tensor:
+    def finalists(self, work: Work, space: Space) -> Tensor:
         """The last iterate."""
         return work.points
 

@@ -87,7 +87,7 @@ class BoundaryWalk:
         state["nearest"] = torch.where(expand(nearer, work.points), work.points, state["nearest"])
         return reached
 
-    def finalists(self, work: Work) -> Tensor:
+    def finalists(self, work: Work, space: Space) -> Tensor:
         """The nearest adversarial point of each row."""
         return work.state["nearest"]
 

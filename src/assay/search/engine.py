@@ -91,7 +91,7 @@ class StepRule(Protocol):
     def advance(self, work: Work, space: Space, step: int, seen: Observation) -> None:
         """Learn from evaluation number ``step`` and set ``work.points`` to the next points."""
 
-    def finalists(self, work: Work) -> Tensor:
+    def finalists(self, work: Work, space: Space) -> Tensor:
         """The points worth a last look when the budget is spent [B, ...]."""
 
 
@@ -161,15 +161,15 @@ def search(
             values = decision(seen.output, work.reference)
             if rule.stays_inside:
                 outcome.decision.scatter_reduce_(0, work.owner.cpu(), values.cpu(), "amin")
-            _record(outcome, work, work.points, values <= 0, confirm)
-            seen = _retire(outcome, work, seen)
+            if _record(outcome, work, work.points, values <= 0, confirm):
+                seen = _retire(outcome, work, seen)
             if not len(work):
                 return outcome
         if step + 1 < rule.evaluations:
             rule.advance(work, space, step, seen)
     if decision is not None:
         alive = torch.ones(len(work), dtype=torch.bool, device=work.owner.device)
-        _record(outcome, work, rule.finalists(work), alive, confirm)
+        _record(outcome, work, rule.finalists(work, space), alive, confirm)
     return outcome
 
 
@@ -189,17 +189,20 @@ def _record(
     points: Tensor,
     candidate: Tensor,
     confirm: Callable[[Tensor, Tensor], Tensor] | None,
-) -> None:
-    """Note the owners whose candidate rows are confirmed; of several rows the first counts."""
+) -> bool:
+    """Note the owners whose candidate rows are confirmed; of several rows the first counts. Whether there were any."""
+    if not bool(candidate.any()):
+        return False
     rows = (candidate & ~outcome.found.to(candidate.device)[work.owner]).nonzero()[:, 0]
     if not len(rows):
-        return
+        return False
     if confirm is not None:
         rows = rows[confirm(points[rows], work.owner[rows])]
     for row in reversed(rows.tolist()):
         owner = int(work.owner[row])
         outcome.found[owner] = True
         outcome.points[owner] = points[row]
+    return bool(len(rows))
 
 
 def _retire(outcome: Outcome, work: Work, seen: Observation) -> Observation:

@@ -99,9 +99,9 @@ class Momentum:
         state["previous"] = points
         work.points = space.project(moved, work.centres)
 
-    def finalists(self, work: Work) -> Tensor:
-        """The last iterate: every earlier one was looked at on its way."""
-        return work.points
+    def finalists(self, work: Work, space: Space) -> Tensor:
+        """The best points: the searching copy may have missed by a rounding what the caller's model says of them."""
+        return work.state["best_points"]
 
     def _consider_halving(self, work: Work, step: int, marks: list[int], gradient: Tensor) -> tuple[Tensor, Tensor]:
         state = work.state
@@ -181,9 +181,9 @@ class SparseSteps:
         moved = points + expand(state["size"], points) * self._direction(gradient, state["share"])
         work.points = project(moved, work.centres, radius, "l1", space.bounds)
 
-    def finalists(self, work: Work) -> Tensor:
-        """The last iterate."""
-        return work.points
+    def finalists(self, work: Work, space: Space) -> Tensor:
+        """The last iterate, moved inside the ball even when there were too few steps to reach the last radius."""
+        return space.project(work.points, work.centres)
 
     def _enter(self, work: Work, radius: float) -> None:
         """A new stage: its best value, step and sparsity start from the point it was given."""
@@ -192,7 +192,7 @@ class SparseSteps:
         state["size"] = count + radius
         changed = (work.points != work.centres).flatten(1).sum(1).to(count.dtype)
         state["share"] = changed / work.points[0].numel() / 1.5
-        state["changed"] = count + float(work.points[0].numel())
+        state["changed"] = changed
 
     def _adapt(self, work: Work, radius: float, gradient: Tensor) -> tuple[Tensor, Tensor]:
         state = work.state

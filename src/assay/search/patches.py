@@ -89,7 +89,7 @@ class Patches:
             proposal = self._exchange(best, centres, (top, left), second, side, words[:, 4:], space)
         work.points = space.project(proposal.reshape(work.centres.shape), work.centres)
 
-    def finalists(self, work: Work) -> Tensor:
+    def finalists(self, work: Work, space: Space) -> Tensor:
         """The best point of each row."""
         return work.state["best_points"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.claims import Verdict, check, exit_code
 from ..core.errors import AssayError, Incomplete, RunError
-from ..core.files import make_folder, to_json, write_atomic
+from ..core.files import make_folder, read_json, to_json, write_atomic
 from ..core.progress import Progress
 from ..core.runs import Run, RunWriter, load_run
 from ..core.settings import as_dict
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..subjects.target import Target
 
 SCHEMA = 1
+RECORD = "audit.json"
 
 
 @dataclass(kw_only=True)
@@ -91,9 +92,9 @@ def audit(
     _save(study)
     try:
         for number, probe in enumerate(suite.probes, start=1):
-            stage = progress.task(f"{number}/{len(suite.probes)} {probe.card.title}", total=1)
+            stage = progress.task(f"{number}/{len(suite.probes)} {probe.card.title}", total=len(data))
             _run_probe(probe, examination, study, command)
-            stage.advance(1)
+            stage.advance(len(data))
             stage.done()
             _save(study)
     except KeyboardInterrupt:
@@ -160,7 +161,8 @@ def _conclude(study: Study, suite: Suite, data: Dataset) -> Study:
         ),
     )
     _save(study)
-    study.report = write_report(study.path, study.runs, study=study.record, verdicts=study.verdicts)
+    record = read_json(study.path / RECORD)  # as it will be read whenever the report is made again
+    study.report = write_report(study.path, study.runs, study=record, verdicts=study.verdicts)
     return study
 
 
@@ -182,7 +184,7 @@ def _record(suite: Suite, target: Target, data: Dataset, seed: int, command: Seq
 
 
 def _save(study: Study) -> None:
-    write_atomic(make_folder(study.path) / "audit.json", to_json(study.record))
+    write_atomic(make_folder(study.path) / RECORD, to_json(study.record))
 
 
 def _sentence(error: Exception) -> str:

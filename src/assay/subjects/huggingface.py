@@ -43,6 +43,8 @@ def load_classifier(
     """
     transformers = _transformers()
     local = Path(name).is_dir()
+    if not local and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise ModelError(f"There is no folder {name!r} for 'hf:{name}'. Check the path.")
     model = _model(transformers, name, local)
     classes = int(model.config.num_labels)
     if num_classes is not None and num_classes != classes:
@@ -59,9 +61,9 @@ def load_classifier(
             )
         else:
             preprocess = normalization(processor, name=name)
-    source = f"hf:{Path(name).resolve().name if local else name}"
+    short = Path(name).resolve().name if local else name
     target = Target(
-        model, task=Classification(classes), bounds=bounds, preprocess=preprocess, name=Path(name).name, source=source
+        model, task=Classification(classes), bounds=bounds, preprocess=preprocess, name=short, source=f"hf:{short}"
     )
     target.findings.extend(findings)
     return target
@@ -115,7 +117,7 @@ def _model(transformers: Any, name: str, local: bool) -> Any:
                 name, local_files_only=local, trust_remote_code=False, output_loading_info=True
             )
     except Exception as error:  # transformers raises many kinds for files that are missing, damaged or of another task
-        where = "" if local else " There is no such folder either; for a folder check the path."
+        where = "" if local else " There is no such folder either."
         raise ModelError(
             f"'hf:{name}' cannot be loaded as an image classifier: {_first_line(error)}.{where} "
             "Needed: config.json and model.safetensors of an image classification model."

@@ -82,7 +82,7 @@ def _kind(spec: str) -> tuple[str, str]:
     kind, colon, rest = spec.partition(":")
     if colon and kind in KINDS and rest:
         return kind, rest
-    if Path(spec).is_dir():
+    if spec and Path(spec).is_dir():
         return "run", spec
     if spec.replace("_", "-") in NETWORKS:
         raise ModelError(f"There is no folder {spec!r}. For the reference network write 'network:{spec}'.")

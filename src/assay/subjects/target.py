@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import DataError, ModelError, SettingError
+from ..core.errors import AssayError, DataError, ModelError, SettingError
 from ..core.probes import Finding
 from .fusion import fuse_conv_bn
 from .lanes import in_lanes
@@ -91,7 +92,8 @@ class Target:
     def digest(self) -> str:
         """BLAKE2b over architecture, weights, buffers, preprocessing and bounds: 32 hex digits."""
         total = hashlib.blake2b(digest_size=16)
-        total.update(f"{self.model!r}|{self.preprocess!r}|{self.bounds!r}|{self.task!r}".encode())
+        text = f"{self.model!r}|{self.preprocess!r}|{self.bounds!r}|{self.task!r}"
+        total.update(re.sub(r" at 0x[0-9a-fA-F]+", "", text).encode())  # a function's address differs in every process
         for name, value in sorted(self._tensors().items()):
             total.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
             total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -126,7 +128,7 @@ class Target:
             )
         if images.ndim < 2 or not len(images) or not images[0].numel():
             raise DataError(f"Images have shape {tuple(images.shape)}; at least one sample [N, C, H, W] is needed.")
-        images = images.detach().to(torch.float32)
+        images = images.detach().to("cpu", torch.float32)
         if not bool(torch.isfinite(images).all()):
             bad = int((~torch.isfinite(images)).flatten(1).any(1).sum())
             raise DataError(f"{bad} of {len(images)} images hold NaN or infinity; remove or repair them.")
@@ -141,7 +143,7 @@ class Target:
 
     def check_labels(self, labels: Tensor, count: int) -> Tensor:
         """Labels as int64 [N]; DataError says what is wrong."""
-        labels = torch.as_tensor(labels).detach()
+        labels = torch.as_tensor(labels).detach().cpu()
         if labels.shape != (count,):
             raise DataError(
                 f"Labels have shape {tuple(labels.shape)} for {count} images; one class index an image is needed."
@@ -181,9 +183,10 @@ class Target:
         if self._undisturbed:
             yield
             return
-        modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
+        parts = [part for part in (self.model, self.preprocess) if isinstance(part, nn.Module)]
+        modules = [module for part in parts for module in part.modules()]
         modes = [module.training for module in modules]
-        devices = [self.device] if self.device.type == "cuda" else []
+        devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
         with torch.random.fork_rng(devices=devices):
             try:
                 self._undisturbed = True
@@ -204,8 +207,7 @@ class Target:
         return SearchModel(self, dtype)
 
     def _answer(self, images: Tensor) -> Tensor:
-        inputs = images if self.preprocess is None else self.preprocess(images)
-        output = _tensor(self.model(inputs))
+        output = _asked(self.preprocess, self.model, images)
         self.task.check_output(output, len(images))
         return output.to(torch.float32)
 
@@ -232,14 +234,20 @@ class SearchModel:
 
     def __init__(self, target: Target, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
+        self.task = target.task
         self.preprocess = _private(target.preprocess) if target.preprocess is not None else None
         self.module = _private(target.model) if isinstance(target.model, nn.Module) else target.model
+        self.format = torch.contiguous_format
         if isinstance(self.module, nn.Module):
             self.module = fuse_conv_bn(self.module)
+            if any(isinstance(part, nn.Conv2d) for part in self.module.modules()):
+                self.format = torch.channels_last
+                self.module = self.module.to(memory_format=torch.channels_last)
             if dtype != torch.float32:
                 self.module = self.module.to(dtype)
         self.forward_passes = 0
         self.backward_passes = 0
+        self.broken_gradients = 0
 
     @torch.no_grad()
     def logits(self, points: Tensor) -> Tensor:
@@ -251,6 +259,8 @@ class SearchModel:
         self, points: Tensor, objective: Callable[[Tensor, Tensor], Tensor], reference: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, K], objective [B] and its gradient by the inputs [B, ...]; the loss is summed, never averaged.
+
+        Entries of the gradient that are NaN or infinite count as 0, so that a search goes on.
 
         Args:
             points: raw inputs [B, ...].
@@ -267,15 +277,22 @@ class SearchModel:
                 leaf = part.detach().requires_grad_(True)
                 output = self._answer(leaf)
                 value = objective(output, part_reference)
-                (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            gradient = torch.zeros_like(part) if gradient is None else gradient.to(torch.float32)
+                gradient = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
+            gradient = torch.zeros_like(part) if gradient is None else gradient.to(torch.float32).contiguous()
+            self.broken_gradients += int((~torch.isfinite(gradient)).flatten(1).any(1).sum())
+            gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
             return output.detach(), value.detach(), gradient
 
         return in_lanes(both, points, reference)
 
     def _answer(self, points: Tensor) -> Tensor:
-        inputs = points if self.preprocess is None else self.preprocess(points)
-        return _tensor(self.module(inputs.to(self.dtype))).to(torch.float32)
+        output = _asked(self.preprocess, self._laid_out, points)
+        self.task.check_output(output, len(points))
+        return output.to(torch.float32)
+
+    def _laid_out(self, inputs: Tensor) -> Any:
+        inputs = inputs.to(self.dtype)
+        return self.module(inputs.contiguous(memory_format=self.format) if inputs.ndim == 4 else inputs)
 
 
 def _private(module: nn.Module) -> nn.Module:
@@ -287,6 +304,24 @@ def _private(module: nn.Module) -> nn.Module:
             "private copy so that yours stays untouched. Remove hooks or members that cannot be deep-copied."
         ) from error
     return twin.eval().requires_grad_(False)
+
+
+def _asked(
+    preprocess: nn.Module | None,
+    model: nn.Module | Callable[[Tensor], Any],
+    images: Tensor,
+) -> Tensor:
+    """The model's logits; whatever its code raises becomes a ModelError that names input and cause."""
+    try:
+        inputs = images if preprocess is None else preprocess(images)
+        return _tensor(model(inputs))
+    except AssayError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The model failed on inputs of shape {tuple(images.shape)} ({images.dtype}): {type(error).__name__}: {error}. "
+            "Check that the images have the channels and the size that it was made for."
+        ) from error
 
 
 def _tensor(output: Any) -> Tensor:

@@ -120,11 +120,12 @@ def step_onto_hyperplane(
     """
     low, high = bounds
     t = points.flatten(1)
-    w = normals.flatten(1) * torch.where(offsets < 0, -1.0, 1.0)[:, None]
+    scale = normals.flatten(1).abs().amax(1).clamp_min(torch.finfo(normals.dtype).tiny)  # squares must not underflow
+    w = normals.flatten(1) / (scale * torch.where(offsets < 0, -1.0, 1.0))[:, None]
     room = torch.where(w > 0, t - low, high - t).clamp_min(0)
     room = torch.where(w == 0, torch.zeros_like(room), room)
     weight = w.abs()
-    need = offsets.abs().to(torch.float64)
+    need = offsets.abs().to(torch.float64) / scale.to(torch.float64)
     if kind == "l1":
         size = _fill_by_weight(weight, room, need)
     elif kind == "linf":

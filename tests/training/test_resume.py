@@ -1,0 +1,63 @@
+"""kill -9 at random moments, the same command again: the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROGRAM = """
+import sys
+import assay
+from assay.data import load_data
+from assay.training import Trades, TrainSettings, train
+
+data = load_data("digits", split="train").head(200)
+settings = TrainSettings(epochs=6, batch_size=16, ema=0.9, augment="crop-flip", checkpoint_every=2, select="loss")
+print("ready", flush=True)
+train(Trades(steps=3), data=data, validation=load_data("digits").head(40), out=sys.argv[1], settings=settings)
+"""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    """The training in a process of its own, past its imports."""
+    command = [sys.executable, "-c", PROGRAM, str(out)]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Wait for the end."""
+    with process:
+        return process.wait(timeout=100)
+
+
+def test_killed_trainings_end_with_the_same_bytes(tmp_path: Path) -> None:
+    assert finish(start(tmp_path / "whole")) == 0
+    moments, killed = random.Random(0), 0
+    while killed < 3:
+        process = start(tmp_path / "killed")
+        checkpoint, seen = tmp_path / "killed/checkpoint.pt", None
+        before = checkpoint.stat().st_ino if checkpoint.exists() else None
+        while process.poll() is None and seen == before:
+            time.sleep(0.002)
+            seen = checkpoint.stat().st_ino if checkpoint.exists() else before
+        time.sleep(moments.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        if finish(process) == 0:
+            break
+        killed += 1
+    assert killed
+    if not (tmp_path / "killed/model.safetensors").exists():
+        assert finish(start(tmp_path / "killed")) == 0
+    for name in ("model.safetensors", "history.jsonl", "samples.parquet"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list((tmp_path / "killed").glob(".*.tmp"))
