@@ -18,12 +18,12 @@ from assay.core.settings import allowed, as_dict, build, coerce, fields_of, numb
 
 @settings
 class Attack:
-    steps: int = option(20, help="gradient steps", at_least=1, at_most=1000)
-    eps: tuple[float, ...] = option((8 / 255,), help="budgets", above=0)
-    norm: str = option("linf", choices=("linf", "l2", "l1"))
-    step_size: float | None = option(None, above=0, below=10)
-    restarts: bool = option(False)
-    name: str | None = option(None)
+    steps: int = option(default=20, help="gradient steps", at_least=1, at_most=1000)
+    eps: tuple[float, ...] = option(default=(8 / 255,), help="budgets", above=0)
+    norm: str = option(default="linf", choices=("linf", "l2", "l1"))
+    step_size: float | None = option(default=None, above=0, below=10)
+    restarts: bool = option(default=False)
+    name: str | None = option(default=None)
 
 
 @settings
@@ -33,8 +33,8 @@ class Needy:
 
 @settings
 class Ordered:
-    low: float = option(0.0)
-    high: float = option(1.0)
+    low: float = option(default=0.0)
+    high: float = option(default=1.0)
 
     def __post_init__(self) -> None:
         if self.low > self.high:

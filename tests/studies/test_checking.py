@@ -7,7 +7,7 @@ import pytest
 from assay import Target
 from assay.core.errors import RunError, SettingError
 from assay.data.dataset import Dataset
-from assay.studies.audit import audit
+from assay.studies import audit
 from assay.studies.checking import check_runs, load_claims
 from assay.studies.suite import parse_suite_text
 

@@ -14,7 +14,7 @@ import pytest
 
 from assay import load_data
 from assay.core.runs import Run
-from assay.studies.audit import audit
+from assay.studies import audit
 from assay.studies.suite import parse_suite_text
 
 from .conftest import nearest_mean
@@ -30,7 +30,7 @@ PROGRAM = """
 import sys, torch
 from torch import nn
 from assay import Classification, Target, load_data
-from assay.studies.audit import audit
+from assay.studies import audit
 from assay.studies.suite import parse_suite_text
 
 torch.set_num_threads(1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from assay.data import Dataset, load_data
@@ -25,6 +27,15 @@ def digits() -> Dataset:
 def held_out() -> Dataset:
     """50 digits that are not trained on."""
     return load_data("digits", split="test").head(50)
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, held_out: Dataset) -> Path:
+    """The same digits as an archive, for processes that need not wait for scikit-learn."""
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    train, test = digits, held_out
+    np.savez(path, x_train=train.images(), y_train=train.labels, x_test=test.images(), y_test=test.labels)
+    return path
 
 
 Ready = Callable[..., AbstractContextManager[tuple[TrainState, Batch]]]

@@ -280,7 +280,7 @@ class TestGoingOn:
 class TestRefusals:
     def test_divergence_names_step_rate_and_remedy_and_keeps_the_checkpoint(self, go, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="diverged: at step") as caught:
-            go(tmp_path, network="small-cnn", learning_rate=1e6, checkpoint_every=1)
+            go(tmp_path, network="small-cnn", learning_rate=1e6, schedule="constant", checkpoint_every=1)
         assert "learning rate 1e+06" in str(caught.value)
         assert "smaller learning_rate" in str(caught.value)
         assert load_run(tmp_path).status == "failed"

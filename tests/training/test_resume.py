@@ -16,18 +16,18 @@ import assay
 from assay.data import load_data
 from assay.training import Trades, TrainSettings, train
 
-data = load_data("digits", split="train").head(200)
-settings = TrainSettings(epochs=6, batch_size=16, ema=0.9, augment="crop-flip", checkpoint_every=2, select="loss")
+data, held_out = load_data(sys.argv[1], split="train"), load_data(sys.argv[1])
+settings = TrainSettings(epochs=6, batch_size=8, ema=0.9, augment="crop-flip", checkpoint_every=2, select="loss")
 print("ready", flush=True)
-train(Trades(steps=3), data=data, validation=load_data("digits").head(40), out=sys.argv[1], settings=settings)
+train(Trades(steps=3), data=data, validation=held_out, out=sys.argv[2], settings=settings)
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
 
 
-def start(out: Path) -> subprocess.Popen[str]:
+def start(data: Path, out: Path) -> subprocess.Popen[str]:
     """The training in a process of its own, past its imports."""
-    command = [sys.executable, "-c", PROGRAM, str(out)]
+    command = [sys.executable, "-c", PROGRAM, str(data), str(out)]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -40,11 +40,11 @@ def finish(process: subprocess.Popen[str]) -> int:
         return process.wait(timeout=100)
 
 
-def test_killed_trainings_end_with_the_same_bytes(tmp_path: Path) -> None:
-    assert finish(start(tmp_path / "whole")) == 0
+def test_killed_trainings_end_with_the_same_bytes(tmp_path: Path, digits_file: Path) -> None:
+    assert finish(start(digits_file, tmp_path / "whole")) == 0
     moments, killed = random.Random(0), 0
-    while killed < 3:
-        process = start(tmp_path / "killed")
+    while killed < 2:
+        process = start(digits_file, tmp_path / "killed")
         checkpoint, seen = tmp_path / "killed/checkpoint.pt", None
         before = checkpoint.stat().st_ino if checkpoint.exists() else None
         while process.poll() is None and seen == before:
@@ -57,7 +57,7 @@ def test_killed_trainings_end_with_the_same_bytes(tmp_path: Path) -> None:
         killed += 1
     assert killed
     if not (tmp_path / "killed/model.safetensors").exists():
-        assert finish(start(tmp_path / "killed")) == 0
+        assert finish(start(digits_file, tmp_path / "killed")) == 0
     for name in ("model.safetensors", "history.jsonl", "samples.parquet"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list((tmp_path / "killed").glob(".*.tmp"))

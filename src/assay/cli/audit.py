@@ -30,7 +30,7 @@ from .output import figure, show_results, table
 if TYPE_CHECKING:
     from ..core.progress import Progress
     from ..data.dataset import Dataset
-    from ..studies.audit import Study
+    from ..studies.auditing import Study
     from ..studies.suite import Suite
     from ..subjects.target import Target
 
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 def examine(arguments: argparse.Namespace, suite: Suite, data: Dataset) -> int:
     """Get the model, run the suite, print what came of it."""
     from ..core.progress import Progress
-    from ..studies.audit import audit
+    from ..studies.auditing import audit
 
     if arguments.dry_run:
         return _tell_cost(arguments, suite, data)
@@ -159,7 +159,10 @@ def _tell_cost(arguments: argparse.Namespace, suite: Suite, data: Dataset) -> in
         right=[2, 3, 4],
     )
     known = [item.seconds for item in planned if item.seconds is not None]
-    print(f"\nAt most {sum(known):.0f} seconds on this machine; less where attacks succeed early. Nothing was written.")
+    unknown = len(planned) - len(known)
+    rest = f", and what {unknown} of the probes cost, which cannot be told beforehand" if unknown else ""
+    print(f"\nAt most {sum(known):.0f} seconds on this machine{rest}; less where attacks succeed early.")
+    print("Nothing was written.")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..core.methods import Citation, card, cards
+from ..core.methods import Citation, card, cards, with_members
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -27,9 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def citations(name: str) -> list[Citation]:
     """What one run folder, audit folder or method owes; a method's name comes first."""
-    named = [item for item in cards() if item.name == name]
+    known = {(item.kind, item.name): item for item in cards()}
+    named = [item for item in known.values() if item.name == name]
     if named or not Path(name).exists():
-        return [item.citation for item in named or [card(name)] if item.citation]
+        whole = [member for item in named or [card(name)] for member in with_members(item, known)]
+        return [item.citation for item in whole if item.citation]
     from ..core.runs import find_runs
     from ..report.citations import credits
 

@@ -18,7 +18,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line a comparison."""
-    from ..studies.compare import compare
+    from ..studies.comparison import compare
 
     found = compare(arguments.first, arguments.second, seed=arguments.seed)
     rows = [

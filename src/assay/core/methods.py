@@ -21,7 +21,7 @@ import ast
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class MethodCard:
         citation: the publication, or ``None`` for common practice.
         version: raised whenever results change; it is part of a run's identity.
         norms: threat models an attack works in.
+        members: names of the methods a composition runs; their authors are owed credit too.
         mode: attacks only: ``"fixed"`` budget, ``"minimum"`` norm, or ``"ensemble"``.
         module: where it lives; filled in by the listing.
     """
@@ -77,6 +78,7 @@ class MethodCard:
     version: int = 1
     norms: tuple[str, ...] = ()
     mode: str = ""
+    members: tuple[str, ...] = ()
     module: str = ""
 
 
@@ -92,6 +94,11 @@ def card(name: str, kind: str | None = None) -> MethodCard:
     if name not in known:
         raise InputError(f"There is no {kind or 'method'} named {name!r}.{did_you_mean(name, known)}")
     return known[name]
+
+
+def with_members(item: MethodCard, registry: Mapping[tuple[str, str], MethodCard]) -> list[MethodCard]:
+    """A method and, for a composition, the methods it runs; the registry maps (kind, name) to cards."""
+    return [item, *(registry[(item.kind, name)] for name in item.members if (item.kind, name) in registry)]
 
 
 def settings_of(item: MethodCard) -> type:

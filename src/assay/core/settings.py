@@ -2,8 +2,8 @@
 
     @settings
     class PGD:
-        steps: int = option(20, help="gradient steps", at_least=1)
-        step_size: float | None = option(None, help="default: 2.5 * eps / steps", above=0)
+        steps: int = option(default=20, help="gradient steps", at_least=1)
+        step_size: float | None = option(default=None, help="default: 2.5 * eps / steps", above=0)
 
 Fractions such as ``"8/255"`` are accepted wherever a float is; the command
 line derives its flags, and the record its resolved settings, from the fields.
@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 
 def option(
-    default: Any = dataclasses.MISSING,
     *,
+    default: Any = dataclasses.MISSING,
     help: str = "",
     at_least: float | None = None,
     above: float | None = None,

@@ -69,9 +69,9 @@ def step_rule(threat: ThreatModel, steps: int, rho: float) -> StepRule:
 class ApgdCE:
     """Settings of Auto-PGD on the cross-entropy."""
 
-    steps: int = option(100, help="gradient steps", at_least=1)
-    restarts: int = option(1, help="random starts", at_least=1)
-    rho: float = option(0.75, help="share of steps that must improve to keep the step size", above=0, below=1)
+    steps: int = option(default=100, help="gradient steps", at_least=1)
+    restarts: int = option(default=1, help="random starts", at_least=1)
+    rho: float = option(default=0.75, help="share of steps that must improve to keep the step size", above=0, below=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """One untargeted search."""
@@ -83,9 +83,9 @@ class ApgdCE:
 class ApgdDLR:
     """Settings of Auto-PGD on the difference-of-logits ratio."""
 
-    steps: int = option(100, help="gradient steps", at_least=1)
-    restarts: int = option(1, help="random starts", at_least=1)
-    rho: float = option(0.75, help="share of steps that must improve to keep the step size", above=0, below=1)
+    steps: int = option(default=100, help="gradient steps", at_least=1)
+    restarts: int = option(default=1, help="random starts", at_least=1)
+    rho: float = option(default=0.75, help="share of steps that must improve to keep the step size", above=0, below=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """One untargeted search."""
@@ -97,10 +97,10 @@ class ApgdDLR:
 class ApgdTargeted:
     """Settings of targeted Auto-PGD."""
 
-    steps: int = option(100, help="gradient steps", at_least=1)
-    targets: int = option(9, help="target classes; never more than there are wrong classes", at_least=1)
-    restarts: int = option(1, help="random starts", at_least=1)
-    rho: float = option(0.75, help="share of steps that must improve to keep the step size", above=0, below=1)
+    steps: int = option(default=100, help="gradient steps", at_least=1)
+    targets: int = option(default=9, help="target classes; never more than there are wrong classes", at_least=1)
+    restarts: int = option(default=1, help="random starts", at_least=1)
+    rho: float = option(default=0.75, help="share of steps that must improve to keep the step size", above=0, below=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """One targeted search, all targets side by side."""

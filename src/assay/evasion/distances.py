@@ -12,9 +12,9 @@ import numpy as np
 
 from ..core.estimates import quantile
 from ..core.methods import MethodCard
-from ..core.probes import Figure, Finding, Gallery, Measurement, Metric, Series
+from ..core.probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Series
 from ..core.settings import option, settings
-from .fab import FAB_PAPER
+from .fab import FAB_PAPER, SCOUTING
 from .pictures import gallery
 from .strata import strata
 
@@ -37,9 +37,15 @@ CARD = MethodCard(
 class Distances:
     """Settings of the minimum-norm probe."""
 
-    norm: str = option("l2", help="norm of the perturbation", choices=("linf", "l2", "l1"))
-    steps: int = option(100, help="iterations of the search", at_least=1)
-    targets: int = option(9, help="wrong classes tried, best-ranked first", at_least=1)
+    norm: str = option(default="l2", help="norm of the perturbation", choices=("linf", "l2", "l1"))
+    steps: int = option(default=100, help="iterations of the search", at_least=1)
+    targets: int = option(default=9, help="wrong classes tried, best-ranked first", at_least=1)
+
+    def expected_cost(self, *, samples: int, classes: int) -> Cost:
+        """Scouting all targets, walking to the end with three, and the finish."""
+        targets = min(self.targets, classes - 1)
+        walked = samples * ((SCOUTING + 1) * targets + (self.steps + 1) * min(3, targets))
+        return Cost(forward=walked + 90 * samples, backward=walked)
 
     def measure(self, examination: Examination) -> Measurement:
         """Find the nearest adversarial example of every sample."""

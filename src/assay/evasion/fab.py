@@ -47,13 +47,15 @@ CARD_TARGETED = MethodCard(
     mode="minimum",
 )
 
+SCOUTING = 10
+
 
 @settings
 class FAB:
     """Settings of the untargeted form, against the nearest class at each point; its cost grows with the classes."""
 
-    steps: int = option(100, help="iterations", at_least=1)
-    restarts: int = option(1, help="random starts", at_least=1)
+    steps: int = option(default=100, help="iterations", at_least=1)
+    restarts: int = option(default=1, help="random starts", at_least=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """From noise of half the budget, as its restarts do."""
@@ -65,8 +67,8 @@ class FAB:
 class FabTargeted:
     """Settings of the targeted form."""
 
-    steps: int = option(100, help="iterations", at_least=1)
-    targets: int = option(9, help="target classes; never more than there are wrong classes", at_least=1)
+    steps: int = option(default=100, help="iterations", at_least=1)
+    targets: int = option(default=9, help="target classes; never more than there are wrong classes", at_least=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """From the clean input, all targets side by side."""

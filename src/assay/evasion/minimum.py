@@ -23,12 +23,11 @@ from ..tensors.norms import NORMS
 from ..tensors.norms import norm as norm_of
 from . import sanity
 from .evaluation import check_ids
-from .fab import FabTargeted
+from .fab import SCOUTING, FabTargeted
 from .pgd import PGD
 from .runner import Runner, Samples
 from .stages import Stage
 
-SCOUTING = 10
 _LADDER = 8
 
 

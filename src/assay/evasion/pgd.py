@@ -39,11 +39,11 @@ OBJECTIVES = {"ce": cross_entropy, "margin": margin, "dlr": difference_of_logits
 class PGD:
     """Settings of projected gradient descent."""
 
-    steps: int = option(20, help="gradient steps", at_least=1)
-    step_size: float | None = option(None, help="length of a step; 2.5 * eps / steps if not given", above=0)
-    restarts: int = option(1, help="random starts", at_least=1)
-    random_start: bool = option(True, help="start from a random point of the ball")
-    loss: str = option("ce", help="what is pushed up", choices=("ce", "margin", "dlr"))
+    steps: int = option(default=20, help="gradient steps", at_least=1)
+    step_size: float | None = option(default=None, help="length of a step; 2.5 * eps / steps if not given", above=0)
+    restarts: int = option(default=1, help="random starts", at_least=1)
+    random_start: bool = option(default=True, help="start from a random point of the ball")
+    loss: str = option(default="ce", help="what is pushed up", choices=("ce", "margin", "dlr"))
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """One untargeted search."""

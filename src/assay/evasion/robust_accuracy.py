@@ -49,14 +49,14 @@ WORDS = {
 class RobustAccuracy:
     """Settings of the robust-accuracy probe."""
 
-    norm: str = option("linf", help="norm of the perturbation", choices=("linf", "l2", "l1"))
-    eps: tuple[float, ...] = option((8 / 255,), help="budgets, in units of the raw input", at_least=0)
-    attack: str = option("standard", help="attack from 'assay ls attack'")
-    steps: int | None = option(None, help="gradient steps, if not the attack's own", at_least=1)
-    targets: int | None = option(None, help="target classes, if not the attack's own", at_least=1)
-    queries: int | None = option(None, help="queries of Square, if not the attack's own", at_least=1)
-    precision: str = option("float32", help="precision of the first search", choices=("float32", "bfloat16"))
-    eot: int = option(1, help="answers averaged at every step, for randomised models", at_least=1)
+    norm: str = option(default="linf", help="norm of the perturbation", choices=("linf", "l2", "l1"))
+    eps: tuple[float, ...] = option(default=(8 / 255,), help="budgets, in units of the raw input", at_least=0)
+    attack: str = option(default="standard", help="attack from 'assay ls attack'")
+    steps: int | None = option(default=None, help="gradient steps, if not the attack's own", at_least=1)
+    targets: int | None = option(default=None, help="target classes, if not the attack's own", at_least=1)
+    queries: int | None = option(default=None, help="queries of Square, if not the attack's own", at_least=1)
+    precision: str = option(default="float32", help="precision of the first search", choices=("float32", "bfloat16"))
+    eot: int = option(default=1, help="answers averaged at every step, for randomised models", at_least=1)
 
     def __post_init__(self) -> None:
         if not self.eps:
@@ -72,6 +72,15 @@ class RobustAccuracy:
         if unknown:
             raise SettingError(f"The attack {self.attack!r} has no setting {unknown[0]!r}; leave it out.")
         return replace(item, **changes)
+
+    def expected_cost(self, *, samples: int, classes: int) -> Cost:
+        """Passes if no sample falls at all: the most the probe can cost."""
+        total = Cost(forward=samples)
+        for eps in self.eps:
+            for stage in self.attack_settings().stages(ThreatModel(self.norm, eps), classes):
+                passes = samples * stage.rule.evaluations * max(1, stage.targets) * stage.restarts
+                total += Cost(forward=passes, backward=passes if stage.rule.needs_gradient else 0)
+        return total
 
     def measure(self, examination: Examination) -> Measurement:
         """Run the attack at every budget and say what held."""

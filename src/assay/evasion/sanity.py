@@ -9,6 +9,7 @@ way in which a published robustness turned out to be none.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -189,7 +190,7 @@ def _zero_gradients(target: Target, samples: Samples) -> list[Finding]:
     images, labels = samples.images[right].to(place), samples.labels[right].to(place)
     zero = torch.ones(len(right), dtype=torch.bool)
     for objective in (cross_entropy, margin):
-        _, _, gradient = copy.value_and_gradient(images, lambda z, y, aim=objective: aim(z, y, 0), labels)
+        _, _, gradient = copy.value_and_gradient(images, partial(objective, step=0), labels)
         zero &= (gradient.flatten(1) == 0).all(1).cpu()
     share = float(zero.float().mean())
     if copy.broken_gradients:

@@ -37,9 +37,9 @@ CARD = MethodCard(
 class Square:
     """Settings of the Square attack."""
 
-    queries: int = option(5000, help="model calls a sample", at_least=1)
-    initial: float = option(0.8, help="share of the image in the first patch", above=0, at_most=1)
-    restarts: int = option(1, help="random starts", at_least=1)
+    queries: int = option(default=5000, help="model calls a sample", at_least=1)
+    initial: float = option(default=0.8, help="share of the image in the first patch", above=0, at_most=1)
+    restarts: int = option(default=1, help="random starts", at_least=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """One untargeted search."""

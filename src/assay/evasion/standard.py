@@ -25,6 +25,7 @@ CARD = MethodCard(
     citation=AUTOATTACK,
     norms=("linf", "l2", "l1"),
     mode="ensemble",
+    members=("apgd-ce", "apgd-t", "fab-t", "square"),
 )
 CARD_RAND = MethodCard(
     name="rand",
@@ -35,6 +36,7 @@ CARD_RAND = MethodCard(
     citation=AUTOATTACK,
     norms=("linf", "l2", "l1"),
     mode="ensemble",
+    members=("apgd-ce", "apgd-dlr"),
 )
 
 
@@ -42,9 +44,9 @@ CARD_RAND = MethodCard(
 class Standard:
     """Settings of the standard evaluation; the defaults are the published ones."""
 
-    steps: int = option(100, help="steps of APGD and FAB", at_least=1)
-    targets: int = option(9, help="target classes; never more than there are wrong classes", at_least=1)
-    queries: int = option(5000, help="queries of Square", at_least=1)
+    steps: int = option(default=100, help="steps of APGD and FAB", at_least=1)
+    targets: int = option(default=9, help="target classes; never more than there are wrong classes", at_least=1)
+    queries: int = option(default=5000, help="queries of Square", at_least=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """The four parts in order."""
@@ -62,8 +64,8 @@ class Standard:
 class Rand:
     """Settings of the evaluation of randomised models."""
 
-    steps: int = option(100, help="steps of APGD", at_least=1)
-    eot: int = option(20, help="answers averaged at every step (expectation over transformation)", at_least=1)
+    steps: int = option(default=100, help="steps of APGD", at_least=1)
+    eot: int = option(default=20, help="answers averaged at every step (expectation over transformation)", at_least=1)
 
     def stages(self, threat: ThreatModel, num_classes: int) -> list[Stage]:
         """The two parts in order."""

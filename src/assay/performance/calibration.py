@@ -53,11 +53,13 @@ class CalibrationError(NamedTuple):
 class Calibration:
     """Settings of the calibration probe."""
 
-    bins: int = option(15, help="bins of confidence", at_least=1, at_most=1000)
+    bins: int = option(default=15, help="bins of confidence", at_least=1, at_most=1000)
     binning: str = option(
-        "equal-mass", help="bins with equally many samples, or equally wide", choices=("equal-mass", "equal-width")
+        default="equal-mass",
+        help="bins with equally many samples, or equally wide",
+        choices=("equal-mass", "equal-width"),
     )
-    resamples: int = option(2000, help="bootstrap draws", at_least=100, at_most=100_000)
+    resamples: int = option(default=2000, help="bootstrap draws", at_least=100, at_most=100_000)
 
     def expected_cost(self, *, samples: int, classes: int) -> Cost:
         """One forward pass a sample, shared with the other probes of a study."""

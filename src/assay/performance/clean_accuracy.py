@@ -42,7 +42,9 @@ CARD = MethodCard(
 class CleanAccuracy:
     """Settings of the clean-accuracy probe."""
 
-    most_bars: int = option(20, help="classes shown in the figure, the worst ones first", at_least=2, at_most=1000)
+    most_bars: int = option(
+        default=20, help="classes shown in the figure, the worst ones first", at_least=2, at_most=1000
+    )
 
     def expected_cost(self, *, samples: int, classes: int) -> Cost:
         """One forward pass a sample, shared with the other probes of a study."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..core.methods import Citation, MethodCard, cards
+from ..core.methods import Citation, MethodCard, cards, with_members
 from ..core.runs import Run
 
 
@@ -39,7 +39,9 @@ def _used(runs: Sequence[Run]) -> Iterator[MethodCard]:
     for run in runs:
         own = (str(run.method.get("kind")), str(run.method.get("name")))
         attack = ("attack", str(run.settings.get("attack")))
-        yield from (registry[name] for name in (own, attack) if name in registry)
+        for name in (own, attack):
+            if name in registry:
+                yield from with_members(registry[name], registry)
 
 
 def _registry() -> dict[tuple[str, str], MethodCard]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -127,7 +128,7 @@ class Patches:
     ) -> Tensor:
         """Zero one window, and give its norm and what the budget has left to the other."""
         kind, eps = space.threat.norm, space.threat.eps
-        count, channels, height, width = best.shape
+        channels, height, width = best.shape[1:]
         change = best - centres
         here = _gather(change, *first, side)
         both = _window(*first, side, height, width) | _window(*second, side, height, width)
@@ -187,6 +188,7 @@ def _scatter(images: Tensor, top: Tensor, left: Tensor, side: int, values: Tenso
     return changed
 
 
+@functools.lru_cache(maxsize=64)
 def _two_lobes(side: int, kind: str) -> Tensor:
     """A pattern of unit norm whose upper half is positive and lower half negative: [side, side].
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy
 
 if TYPE_CHECKING:
-    from .audit import Study, audit
+    from .auditing import Study, audit
     from .checking import check_runs, load_claims
-    from .compare import compare
+    from .comparison import compare
     from .cost import plan
     from .suite import Suite, load_suite
 
@@ -18,11 +18,11 @@ __all__ = ["Study", "Suite", "audit", "check_runs", "compare", "load_claims", "l
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "Study": ".audit",
+        "Study": ".auditing",
         "Suite": ".suite",
-        "audit": ".audit",
+        "audit": ".auditing",
         "check_runs": ".checking",
-        "compare": ".compare",
+        "compare": ".comparison",
         "load_claims": ".checking",
         "load_suite": ".suite",
         "plan": ".cost",

@@ -36,8 +36,8 @@ SHAPE = "a mapping with the key 'probes', such as 'probes: [clean-accuracy, cali
 class DataChoice:
     """What a suite may say about the data; flags on the command line win."""
 
-    limit: int | None = option(None, help="use the first so many samples", at_least=1)
-    split: str | None = option(None, help="which split, where the data have several")
+    limit: int | None = option(default=None, help="use the first so many samples", at_least=1)
+    split: str | None = option(default=None, help="which split, where the data have several")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import warnings
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Pair = tuple[fx.Node, Convolution, nn.modules.batchnorm._BatchNorm]
+_FOLDS: dict[type, type] = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
 def fuse_conv_bn(model: nn.Module) -> nn.Module:
@@ -45,20 +48,19 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
     return traced.requires_grad_(False)
 
 
-def _pair(
-    node: fx.Node, modules: dict[str, nn.Module], uses: dict[str, int]
-) -> tuple[fx.Node, nn.Module, nn.Module] | None:
+def _pair(node: fx.Node, modules: dict[str, nn.Module], uses: dict[str, int]) -> Pair | None:
     """The convolution whose only reader is this BatchNorm node, if it is one."""
-    if node.op != "call_module" or not isinstance(modules[str(node.target)], nn.modules.batchnorm._BatchNorm):
+    normalisation = modules[str(node.target)] if node.op == "call_module" else None
+    if not isinstance(normalisation, nn.modules.batchnorm._BatchNorm):
         return None
-    normalisation = modules[str(node.target)]
     before = node.args[0]
     if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
         return None
     convolution = modules[str(before.target)]
-    folds = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
-    if folds.get(type(convolution)) is not type(normalisation) or normalisation.running_mean is None:
+    if not isinstance(convolution, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return None
-    if uses[str(before.target)] != 1 or uses[str(node.target)] != 1 or not isinstance(convolution.weight, torch.Tensor):
+    if _FOLDS.get(type(convolution)) is not type(normalisation) or normalisation.running_mean is None:
+        return None
+    if uses[str(before.target)] != 1 or uses[str(node.target)] != 1:
         return None
     return before, convolution, normalisation

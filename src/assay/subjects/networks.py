@@ -18,7 +18,7 @@ from ..core.errors import ModelError, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-RESNET_DEPTHS = (20, 32, 44, 56)
+RESNET_DEPTHS = (14, 20, 32, 44, 56)
 
 Size = tuple[int, int]
 
@@ -115,7 +115,7 @@ class CifarResNet(nn.Module):
     layer{1,2,3}.{i}.{conv1,bn1,conv2,bn2}, linear.
 
     Args:
-        depth: 20, 32, 44 or 56.
+        depth: 14, 20, 32, 44 or 56.
         in_channels: channels of the image.
         num_classes: outputs.
     """
@@ -123,7 +123,7 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int, in_channels: int = 3, num_classes: int = 10) -> None:
         super().__init__()
         if depth not in RESNET_DEPTHS:
-            raise ModelError(f"A CIFAR ResNet has depth {depth!r}; allowed: one of 20, 32, 44, 56.")
+            raise ModelError(f"A CIFAR ResNet has depth {depth!r}; allowed: one of 14, 20, 32, 44, 56.")
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)

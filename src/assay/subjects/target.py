@@ -236,15 +236,14 @@ class SearchModel:
         self.dtype = dtype
         self.task = target.task
         self.preprocess = _private(target.preprocess) if target.preprocess is not None else None
-        self.module = _private(target.model) if isinstance(target.model, nn.Module) else target.model
         self.format = torch.contiguous_format
-        if isinstance(self.module, nn.Module):
-            self.module = fuse_conv_bn(self.module)
-            if any(isinstance(part, nn.Conv2d) for part in self.module.modules()):
+        self.module: Callable[[Tensor], Any] = target.model
+        if isinstance(target.model, nn.Module):
+            module = fuse_conv_bn(_private(target.model)).to(dtype)
+            if any(isinstance(part, nn.Conv2d) for part in module.modules()):
                 self.format = torch.channels_last
-                self.module = self.module.to(memory_format=torch.channels_last)
-            if dtype != torch.float32:
-                self.module = self.module.to(dtype)
+                module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.module = module
         self.forward_passes = 0
         self.backward_passes = 0
         self.broken_gradients = 0

@@ -80,21 +80,27 @@ def project_l1_in_box(change: Tensor, centres: Tensor, radius: Tensor, bounds: t
     x = centres.flatten(1).to(torch.float64)
     size = y.abs()
     room = torch.where(y > 0, bounds[1] - x, x - bounds[0]).clamp_min(0)
+    moved = torch.minimum(size, room)
+    excess = moved.sum(1) - radius.to(torch.float64)
+    rows = (excess > 0).nonzero()[:, 0]
+    if len(rows):
+        level = _shrinkage(size[rows], room[rows], excess[rows])
+        moved[rows] = torch.minimum((size[rows] - level[:, None]).clamp_min(0), room[rows])
+    return (y.sign() * moved).to(change.dtype).reshape(change.shape)
+
+
+def _shrinkage(size: Tensor, room: Tensor, excess: Tensor) -> Tensor:
+    """λ with Σ min(λ, size) - Σ min(λ, max(size - room, 0)) = excess, per row; the left side never falls."""
     inner = (size - room).clamp_min(0)
-    excess = torch.minimum(size, room).sum(1) - radius.to(torch.float64)
-    # F(λ) = Σ min(λ, size) - Σ min(λ, inner) is non-decreasing; solve F(λ) = excess.
     places, order = torch.cat([inner, size], 1).sort(1)
     slope_change = torch.cat([torch.ones_like(inner), -torch.ones_like(size)], 1).gather(1, order)
     slope = slope_change.cumsum(1)
     gaps = places.diff(dim=1, append=places[:, -1:])
     value = torch.cat([places.new_zeros(len(places), 1), (slope * gaps).cumsum(1)[:, :-1]], 1)
-    target = excess.clamp_min(0)[:, None]
+    target = excess[:, None]
     at = (torch.searchsorted(value, target) - 1).clamp_min(0)
     steepness = slope.gather(1, at).clamp_min(1)
-    level = places.gather(1, at) + (target - value.gather(1, at)) / steepness
-    level = torch.where(excess[:, None] > 0, level, torch.zeros_like(level))
-    moved = y.sign() * torch.minimum((size - level).clamp_min(0), room)
-    return moved.to(change.dtype).reshape(change.shape)
+    return (places.gather(1, at) + (target - value.gather(1, at)) / steepness)[:, 0]
 
 
 def step_onto_hyperplane(

@@ -40,7 +40,7 @@ class Adversarial(InnerProblem):
     Cost: steps + 1 forward and backward passes a sample and step.
     """
 
-    label_smoothing: float = option(0.0, help="share spread over all classes", at_least=0, below=1)
+    label_smoothing: float = option(default=0.0, help="share spread over all classes", at_least=0, below=1)
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Attack, then one forward and backward pass on what it found."""

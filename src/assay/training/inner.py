@@ -24,10 +24,10 @@ SMALL_START = 0.001
 class InnerProblem:
     """Threat model and effort of the inner maximisation; recipes inherit these settings."""
 
-    norm: str = option("linf", help="norm of the perturbation", choices=("linf", "l2"))
-    eps: float = option("8/255", help="budget, for images in [0, 1]", at_least=0, below=float("inf"))
-    steps: int = option(10, help="gradient steps of the inner problem", at_least=1)
-    step_size: float | None = option(None, help="length of a step; default 2.5 * eps / steps", above=0)
+    norm: str = option(default="linf", help="norm of the perturbation", choices=("linf", "l2"))
+    eps: float = option(default="8/255", help="budget, for images in [0, 1]", at_least=0, below=float("inf"))
+    steps: int = option(default=10, help="gradient steps of the inner problem", at_least=1)
+    step_size: float | None = option(default=None, help="length of a step; default 2.5 * eps / steps", above=0)
 
     @property
     def threat(self) -> ThreatModel:

@@ -25,29 +25,31 @@ CHUNK = 4096
 class TrainSettings:
     """How long and how fast; the recipe says what is minimised."""
 
-    epochs: int = option(30, help="passes over the training data", at_least=1)
-    batch_size: int = option(128, help="samples in a step, over all processes together", at_least=1)
-    optimizer: str = option("sgd", help="sgd with Nesterov momentum, or adamw", choices=("sgd", "adamw"))
-    learning_rate: float = option(0.1, help="largest learning rate", above=0)
-    momentum: float = option(0.9, help="momentum of sgd", at_least=0, below=1)
-    weight_decay: float = option(5e-4, help="weight decay", at_least=0)
+    epochs: int = option(default=30, help="passes over the training data", at_least=1)
+    batch_size: int = option(default=128, help="samples in a step, over all processes together", at_least=1)
+    optimizer: str = option(default="sgd", help="sgd with Nesterov momentum, or adamw", choices=("sgd", "adamw"))
+    learning_rate: float = option(default=0.1, help="largest learning rate", above=0)
+    momentum: float = option(default=0.9, help="momentum of sgd", at_least=0, below=1)
+    weight_decay: float = option(default=5e-4, help="weight decay", at_least=0)
     schedule: str = option(
-        "cosine", help="learning rate over time", choices=("constant", "cosine", "multistep", "linear")
+        default="cosine", help="learning rate over time", choices=("constant", "cosine", "multistep", "linear")
     )
-    warmup_epochs: float = option(0.0, help="epochs of rising learning rate at the start", at_least=0)
+    warmup_epochs: float = option(default=0.0, help="epochs of rising learning rate at the start", at_least=0)
     ema: float | None = option(
-        None, help="decay of the weight average that is kept; none: no average", above=0, below=1
+        default=None, help="decay of the weight average that is kept; none: no average", above=0, below=1
     )
-    gradient_clip: float | None = option(None, help="largest gradient norm; none: no limit", above=0)
-    precision: str = option("fp32", help="arithmetic of the passes; weights stay fp32", choices=("fp32", "bf16"))
-    augment: str = option("none", help="random shifts and mirror images", choices=("none", "crop-flip"))
-    validate_every: int = option(1, help="epochs between validations", at_least=1)
+    gradient_clip: float | None = option(default=None, help="largest gradient norm; none: no limit", above=0)
+    precision: str = option(
+        default="fp32", help="arithmetic of the passes; weights stay fp32", choices=("fp32", "bf16")
+    )
+    augment: str = option(default="none", help="random shifts and mirror images", choices=("none", "crop-flip"))
+    validate_every: int = option(default=1, help="epochs between validations", at_least=1)
     select: str = option(
-        "last",
+        default="last",
         help="which weights are kept: the last, or the best by a validation metric",
         choices=("last", "accuracy", "loss", "robust_accuracy"),
     )
-    checkpoint_every: int = option(0, help="steps between checkpoints; 0: one an epoch", at_least=0)
+    checkpoint_every: int = option(default=0, help="steps between checkpoints; 0: one an epoch", at_least=0)
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:

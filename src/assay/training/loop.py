@@ -7,6 +7,7 @@ data come in the same order on one process or on many.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -106,7 +107,9 @@ class Session:
         from accelerate import Accelerator
         from accelerate.utils import DistributedType
 
-        accelerator = Accelerator(mixed_precision="no")
+        # Without this flag Accelerate would let every process of a launcher train alone on a machine without GPU.
+        several_on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+        accelerator = Accelerator(mixed_precision="no", cpu=several_on_cpu)
         plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
         if accelerator.distributed_type not in plain:
             raise NotYetSupported(

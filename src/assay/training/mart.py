@@ -43,7 +43,7 @@ class Mart(InnerProblem):
     Cost: steps + 2 forward and backward passes a sample and step.
     """
 
-    beta: float = option(6.0, help="weight of the divergence", at_least=0)
+    beta: float = option(default=6.0, help="weight of the divergence", at_least=0)
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Attack, then one backward pass through clean and perturbed images."""

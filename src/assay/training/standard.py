@@ -30,7 +30,7 @@ class Standard:
     Cost: 1 forward and 1 backward pass a sample and step.
     """
 
-    label_smoothing: float = option(0.0, help="share s spread over all classes", at_least=0, below=1)
+    label_smoothing: float = option(default=0.0, help="share s spread over all classes", at_least=0, below=1)
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """One forward and one backward pass."""

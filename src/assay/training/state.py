@@ -60,7 +60,7 @@ class TrainState:
         self.steps_per_epoch = steps_per_epoch
         self.network = network
         whole = nn.Sequential(OrderedDict(normalize=normalize, network=network))
-        self.model = accelerator.prepare_model(whole, evaluation_mode=True)
+        self.model = whole.to(accelerator.device)
         self.optimizer = accelerator.prepare_optimizer(_optimizer(network, settings))
         self.average = _floats(network) if settings.ema is not None else None
         self.precision = settings.precision

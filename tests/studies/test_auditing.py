@@ -14,7 +14,7 @@ from assay.core.probes import Measurement
 from assay.data.dataset import Dataset
 from assay.performance.calibration import Calibration
 from assay.performance.clean_accuracy import CleanAccuracy
-from assay.studies.audit import audit
+from assay.studies import audit
 from assay.studies.suite import Suite, parse_suite_text
 
 TWO = "probes: [clean-accuracy, {calibration: {resamples: 100}}]\nclaims: [clean_accuracy >= 0.5]"

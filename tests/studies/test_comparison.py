@@ -13,8 +13,7 @@ from assay.core.methods import card
 from assay.core.probes import Measurement
 from assay.core.runs import RunWriter
 from assay.data.dataset import Dataset
-from assay.studies.audit import audit
-from assay.studies.compare import compare
+from assay.studies import audit, compare
 from assay.studies.suite import parse_suite_text
 
 SUITE = parse_suite_text("probes: [clean-accuracy]")
