@@ -42,7 +42,7 @@ docs-outputs: $(VENV)/.installed-dev  ## run the commands of the guide again and
 	$(VENV)/bin/python docs/refresh.py
 
 bench: $(BENCH)/.installed  ## compare with foolbox, torchattacks and ART
-	OMP_NUM_THREADS=2 $(BENCH)/bin/python benchmarks/run.py $(BENCH_ARGS)
+	$(BENCH)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
 bench-environment: $(BENCH)/.installed
 

@@ -11,6 +11,7 @@ worked through in the order of ``PAGES``, since some use the results of others.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -72,7 +73,7 @@ def examples(page: str) -> list[Example]:
     found = blocks(page)
     return [
         Example(commands(first), second)
-        for first, second in zip(found, found[1:], strict=False)
+        for first, second in itertools.pairwise(found)
         if first.language == "console" and second.language == "text" and page[first.end : second.start].count("\n") <= 3
     ]
 
@@ -86,19 +87,18 @@ def write_files(page: str, folder: Path) -> None:
 
 
 def run(words: list[str], folder: Path) -> str:
-    """What commands print, errors included, as a person sees it."""
+    """What commands print; where they print nothing, the error. Progress goes to stderr and is left out."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": COLUMNS, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         ["bash", "-c", "\n".join(words)],
         cwd=folder,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
     )
-    return done.stdout
+    return done.stdout or done.stderr
 
 
 def renewed(page: str, folder: Path) -> str:

@@ -21,9 +21,9 @@ TARGETED = (targeted_margin, targeted_difference_of_logits_ratio)
 
 
 @st.composite
-def logits(draw, classes=st.integers(2, 7)) -> tuple[torch.Tensor, torch.Tensor]:
+def logits(draw, fewest: int = 2, most: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
     """Distinct logits [3, C] and labels [3]."""
-    count = draw(classes)
+    count = draw(st.integers(fewest, most))
     rows = [draw(st.lists(st.integers(-50, 50), min_size=count, max_size=count, unique=True)) for _ in range(3)]
     labels = draw(st.lists(st.integers(0, count - 1), min_size=3, max_size=3))
     return torch.tensor(rows, dtype=torch.float64) / 4, torch.tensor(labels)
@@ -53,7 +53,7 @@ def test_ratios_ignore_shift_and_scale(case, scale: float, shift: float) -> None
         assert torch.allclose(moved, targeted_difference_of_logits_ratio(z, aims, 0), atol=1e-9)
 
 
-@given(logits(st.integers(3, 7)))
+@given(logits(fewest=3))
 def test_ratio_against_its_definition_and_range(case) -> None:
     z, y = case
     found = difference_of_logits_ratio(z, y, 0)
@@ -67,7 +67,7 @@ def test_ratio_against_its_definition_and_range(case) -> None:
             assert value >= 0
 
 
-@given(logits(st.integers(4, 7)))
+@given(logits(fewest=4))
 def test_targeted_ratio_against_its_definition(case) -> None:
     z, y = case
     aims = pairs(y, z.shape[1])
@@ -78,7 +78,7 @@ def test_targeted_ratio_against_its_definition(case) -> None:
         assert value == pytest.approx((row[target] - row[label]) / (order[0] - (order[2] + order[3]) / 2 + 1e-12))
 
 
-@given(logits(st.integers(2, 3)))
+@given(logits(most=3))
 def test_few_classes_fall_back_on_margins(case) -> None:
     z, y = case
     aims = pairs(y, z.shape[1])

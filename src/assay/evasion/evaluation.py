@@ -177,9 +177,8 @@ def evaluate_grid(
         raise SettingError(f"threats is {list(threats)!r}; at least one threat model, all of one norm, is needed.")
     if precision not in PRECISIONS:
         raise SettingError(f"precision is {precision!r}.{did_you_mean(precision, PRECISIONS)}")
-    for name, value in (("batch_size", batch_size), ("eot", eot)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SettingError(f"{name} is {value!r}; allowed: a whole number from 1 up.")
+    check_count("batch_size", batch_size)
+    check_count("eot", eot)
     images = target.check_images(images)
     labels = target.check_labels(labels, len(images))
     ids = check_ids(sample_ids, len(images))
@@ -213,6 +212,12 @@ def resolve_attacks(attack: str | Attack | Sequence[str | Attack]) -> tuple[str,
                 next((c.name for c in known.values() if c.settings == type(item).__name__), type(item).__name__)
             )
     return "+".join(names), found
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise SettingError unless ``value`` is a whole number from 1 up."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingError(f"{name} is {value!r}; allowed: a whole number from 1 up.")
 
 
 def check_ids(sample_ids: Sequence[int] | None, count: int) -> list[int]:

@@ -22,7 +22,7 @@ from ..subjects.target import Target
 from ..tensors.norms import NORMS
 from ..tensors.norms import norm as norm_of
 from . import sanity
-from .evaluation import check_ids
+from .evaluation import check_count, check_ids
 from .fab import SCOUTING, FabTargeted
 from .pgd import PGD
 from .runner import Runner, Samples
@@ -116,6 +116,7 @@ def minimum_norm(
     """
     if norm not in NORMS:
         raise SettingError(f"norm is {norm!r}; allowed: one of {', '.join(NORMS)}.{did_you_mean(norm, NORMS)}")
+    check_count("batch_size", batch_size)
     started = time.perf_counter()
     images = target.check_images(images)
     labels = target.check_labels(labels, len(images))

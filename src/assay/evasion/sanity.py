@@ -56,7 +56,7 @@ def by_noise(runner: Runner, threat: ThreatModel, samples: Samples, robust: Tens
     points = samples.images[rows].clone()
     broken = torch.zeros(len(rows), dtype=torch.bool)
     bounds, place = runner.target.bounds, runner.target.device
-    for draw in range(NOISE_DRAWS if threat.eps > 0 else 0):
+    for draw in range(NOISE_DRAWS if threat.eps > 0 and len(rows) else 0):
         for part in torch.arange(len(rows)).split(runner.batch_size):
             chunk = samples.pick(rows[part])
             seeds = sample_seeds(runner.seed, chunk.ids, "noise", draw)
@@ -87,7 +87,7 @@ def of_attacks(
     total = len(samples.ids)
     ran_gradients = any(name in counts for name in GRADIENT_ATTACKS)
     by_square = counts.get("square", 0)
-    if ran_gradients and by_square > 0.002 * total:
+    if ran_gradients and by_square > max(1, 0.002 * total):
         findings.append(
             Finding(
                 code="black-box-beats-gradients",

@@ -35,11 +35,14 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
     for node in traced.graph.nodes:
         if node.op == "call_module":
             uses[node.target] = uses.get(node.target, 0) + 1
+    read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
     for node in list(traced.graph.nodes):
         pair = _pair(node, modules, uses)
         if pair is None:
             continue
         before, convolution, normalisation = pair
+        if before.target in read:  # the forward pass also reads this convolution's weights by themselves
+            continue
         parent, _, leaf = str(before.target).rpartition(".")
         setattr(modules[parent], leaf, fuse_conv_bn_eval(convolution, normalisation))
         node.replace_all_uses_with(before)
