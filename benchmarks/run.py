@@ -52,11 +52,9 @@ def compare(work: str, grid: list[tuple[str, str]], *, images: int, rounds: int)
             wall = statistics.median(run["wall_s"] for run in runs)
             robust = sorted({f"{run['robust']:g}/{run['n']:g}" for run in runs})
             ratio = statistics.median(seconds) / own
-            print(
-                f"| {model} | {eps} | {library} | {statistics.median(seconds):.2f} ({seconds[0]:.2f} .. {seconds[-1]:.2f})"
-                f" | {wall:.2f} | {', '.join(robust)} | {ratio:.1f} |",
-                flush=True,
-            )
+            spread = f"{statistics.median(seconds):.2f} ({seconds[0]:.2f} .. {seconds[-1]:.2f})"
+            cells = (model, eps, library, spread, f"{wall:.2f}", ", ".join(robust), f"{ratio:.1f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def startup(rounds: int = 9) -> None:

@@ -13,7 +13,7 @@ from assay.core.errors import DataError, ModelError, SettingError
 from assay.core.shards import Shards
 from assay.evasion import evaluate, evaluate_grid
 from assay.evasion.apgd import ApgdCE, ApgdTargeted
-from assay.evasion.fab import FAB
+from assay.evasion.fab import FAB, FabTargeted
 from assay.evasion.pgd import PGD
 from assay.evasion.square import Square
 from assay.evasion.standard import Standard
@@ -58,8 +58,9 @@ def test_the_standard_attack_finds_the_exact_optimum_of_a_linear_model(kind: str
 def test_batch_size_changes_nothing(kind: str) -> None:
     model, (images, labels) = small_cnn(), some(40)
     threat = ThreatModel(kind, {"linf": 0.1, "l2": 0.6, "l1": 1.5}[kind])
+    attack = QUICK if kind == "linf" else [ApgdCE(steps=4), FabTargeted(steps=4, targets=2), Square(queries=12)]
     results = [
-        evaluate(as_target(model), images, labels, threat, attack=QUICK, batch_size=size) for size in (1, 37, 256)
+        evaluate(as_target(model), images, labels, threat, attack=attack, batch_size=size) for size in (1, 37, 256)
     ]
     for other in results[1:]:
         same(results[0], other)
@@ -186,19 +187,20 @@ def test_the_callers_model_and_randomness_are_left_as_they_were(lives: int | Non
 
 
 class Offset(nn.Module):
-    """The same classifier with all logits raised by 64, where bfloat16 has steps of a half."""
+    """The same classifier with all logits raised: at 64 bfloat16 has steps of a half, at 1024 of eight."""
 
-    def __init__(self) -> None:
+    def __init__(self, by: float) -> None:
         super().__init__()
-        self.body = small_cnn()
+        self.body, self.by = small_cnn(), by
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.body(points) + 64.0
+        return self.body(points) + self.by
 
 
-def test_bfloat16_never_calls_robust_what_float32_breaks() -> None:
-    model, (images, labels) = Offset().eval(), some(60)
-    threat = ThreatModel("linf", 0.06)
+@pytest.mark.parametrize("by", [64.0, 1024.0])
+def test_bfloat16_never_calls_robust_what_float32_breaks(by: float) -> None:
+    model, (images, labels) = Offset(by).eval(), some(60)
+    threat = ThreatModel("linf", 0.1)
     attacks = [ApgdCE(steps=20), ApgdTargeted(steps=20, targets=3)]
     exact, coarse = (
         evaluate(as_target(model), images, labels, threat, attack=attacks, precision=precision)
@@ -212,7 +214,7 @@ def test_bfloat16_never_calls_robust_what_float32_breaks() -> None:
 
 def test_dropping_samples_on_a_bfloat16_decision_would_overstate_robustness() -> None:
     """The mistake that the confirmation in float32 is there to prevent."""
-    model, (images, labels) = Offset().eval(), some(60)
+    model, (images, labels) = Offset(64.0).eval(), some(60)
     target = as_target(model)
     threat = ThreatModel("linf", 0.1)
     correct = model(images).argmax(1) == labels

@@ -89,7 +89,7 @@ def read_data(arguments: argparse.Namespace, *, limit: int | None = None, split:
 
     return load_data(
         arguments.data,
-        split=arguments.split or split,
+        split=split or arguments.split,
         images_key=arguments.images_key,
         labels_key=arguments.labels_key,
         group=arguments.group,

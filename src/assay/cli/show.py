@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _page(item: MethodCard) -> None:
     print(f"{item.name}: {item.title} ({item.kind}, version {item.version})\n\n{item.summary}\n")
     if item.norms:
-        print(f"Norms: {', '.join(item.norms)}.  Mode: {item.mode}.\n")
+        mode = f"  Mode: {item.mode}." if item.mode else ""
+        print(f"Norms: {', '.join(item.norms)}.{mode}\n")
     print(explanation(item))
     print()
     rows = settings_rows(settings_of(item))

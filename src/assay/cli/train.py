@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..core.errors import DataError
 from ..core.methods import MethodCard, card, cards, settings_of
-from .common import add_data_flags, command_line, read_data, seed_number
+from .common import add_data_flags, command_line, read_data, seed_number, whole
 from .flags import add_settings_flags, settings_from
 from .output import byline, metric_rows, show_findings, table
 
 if TYPE_CHECKING:
+    from ..data import Dataset
     from ..training.job import Recipe
 
 DEFAULT_NETWORK = "small-cnn"
@@ -40,6 +42,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
     parser.add_argument("--validation", metavar="SPLIT", help="split to validate on, such as test (default: none)")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bars")
     parser.add_argument("--dry-run", action="store_true", help="tell what it would cost, and stop")
+    parser.add_argument("--limit", type=whole, metavar="N", help="train on the first N samples (default: all)")
     add_data_flags(parser, default=None, default_split="train")
     add_settings_flags(parser, settings_of(recipe), title=f"recipe {recipe.name}")
     add_settings_flags(parser, TrainSettings, title="training")
@@ -56,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe: Recipe = settings_from(arguments, settings_of(arguments.card))
     settings = settings_from(arguments, TrainSettings)
-    data = read_data(arguments, split="train")
+    data = _training_data(arguments)
     validation = read_data(arguments, split=arguments.validation) if arguments.validation else None
     what = {
         "data": data,
@@ -76,6 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     show_findings([done])
     print(f"Model: {arguments.out}\nExamine it: assay audit --model run:{arguments.out} --data {arguments.data}")
     return 0
+
+
+def _training_data(arguments: argparse.Namespace) -> Dataset:
+    """The split that was named; else the training split; else, where there are no splits, everything."""
+    if arguments.split is not None:
+        return read_data(arguments, limit=arguments.limit)
+    try:
+        return read_data(arguments, split="train", limit=arguments.limit)
+    except DataError:
+        return read_data(arguments, split="all", limit=arguments.limit)
 
 
 def recipes() -> str:

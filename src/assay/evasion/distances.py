@@ -75,7 +75,10 @@ class Distances:
         )
 
     def _metrics(self, examination: Examination, distance: np.ndarray) -> list[Metric]:
-        estimand = f"median {self.norm} norm of the smallest change found that makes the model wrong (0 where it is wrong already)"
+        estimand = (
+            f"median {self.norm} norm of the smallest change found that makes the model wrong (0 where it "
+            "is wrong already)"
+        )
         name = f"median_distance@{self.norm}"
         unit = "raw input units"
         found = [Metric.from_estimate(name, quantile(distance, 0.5), estimand=estimand, unit=unit)]
@@ -123,7 +126,8 @@ def _not_found(found: MinimumNorm) -> list[Finding]:
         Finding(
             code="nothing-found",
             severity="serious",
-            message=f"No adversarial example at all was found for {lost} of {len(found.found)} samples, although any image may become grey.",
+            message=f"No adversarial example at all was found for {lost} of {len(found.found)} samples, although "
+            "any image may become grey.",
             remedy="Every classifier can be fooled there: suspect masked gradients or saturated outputs.",
             value=lost / len(found.found),
         )

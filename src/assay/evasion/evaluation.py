@@ -120,6 +120,7 @@ def evaluate(
     Cost: ``standard`` asks at most 1,903 forward-and-backward and 5,000 forward passes of each
     sample that withstands it, and few of most others.
 
+    >>> from assay.subjects.tasks import Classification
     >>> weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> target = Target(lambda x: x.flatten(1) @ weights, task=Classification(2))
     >>> images = torch.tensor([[0.9, 0.1], [0.55, 0.45]]).reshape(2, 1, 1, 2)
@@ -225,7 +226,8 @@ def check_ids(sample_ids: Sequence[int] | None, count: int) -> list[int]:
     ids = list(range(count)) if sample_ids is None else [int(item) for item in sample_ids]
     if len(ids) != count or len(set(ids)) != count:
         raise SettingError(
-            f"sample_ids has {len(ids)} names, {len(set(ids))} distinct, for {count} samples; one distinct name each is needed."
+            f"sample_ids has {len(ids)} names, {len(set(ids))} distinct, for {count} samples; one distinct name "
+            "each is needed."
         )
     return ids
 

@@ -109,13 +109,14 @@ def minimum_norm(
 
     Cost: about ``3 * steps + 10 * targets`` forward and backward passes and some 50 forward passes a sample.
 
+    >>> from assay.subjects.tasks import Classification
     >>> target = Target(lambda x: x.flatten(1), task=Classification(2))
     >>> found = minimum_norm(target, torch.tensor([0.8, 0.2]).reshape(1, 1, 1, 2), torch.tensor([0]), norm="linf")
     >>> round(float(found.distance), 3)
     0.3
     """
     if norm not in NORMS:
-        raise SettingError(f"norm is {norm!r}; allowed: one of {', '.join(NORMS)}.{did_you_mean(norm, NORMS)}")
+        raise SettingError(f"norm is {norm!r}, which is not a norm Assay knows.{did_you_mean(norm, NORMS)}")
     check_count("batch_size", batch_size)
     started = time.perf_counter()
     images = target.check_images(images)

@@ -33,7 +33,8 @@ CARD = MethodCard(
     name="robust-accuracy",
     kind="probe",
     title="Robust accuracy",
-    summary="Share of samples the model still classifies correctly when an adversary changes its input within a budget.",
+    summary="Share of samples the model still classifies correctly when an adversary changes its input within a "
+    "budget.",
     settings="RobustAccuracy",
     citation=AUTOATTACK,
     norms=("linf", "l2", "l1"),
@@ -213,7 +214,8 @@ def _findings(results: list[Evaluation]) -> list[Finding]:
             tie = Finding(
                 code="ties",
                 severity="info",
-                message=f"At {budget}, {result.ties} of {len(result.robust)} samples lie within 1e-5 of the decision boundary: "
+                message=f"At {budget}, {result.ties} of {len(result.robust)} samples lie within 1e-5 of the "
+                "decision boundary: "
                 "floating-point rounding on another machine may decide them otherwise.",
                 value=float(result.ties),
             )

@@ -71,8 +71,10 @@ def by_noise(runner: Runner, threat: ThreatModel, samples: Samples, robust: Tens
             Finding(
                 code="noise-beats-attack",
                 severity="serious",
-                message=f"Random noise within the budget broke {int(broken.sum())} samples that the attacks had left standing.",
-                remedy="The attacks are not doing their work on this model: use attack='standard', and suspect masked gradients.",
+                message=f"Random noise within the budget broke {int(broken.sum())} samples that the attacks had "
+                "left standing.",
+                remedy="The attacks are not doing their work on this model: use attack='standard', and suspect "
+                "masked gradients.",
                 value=float(broken.float().mean()),
             )
         )
@@ -92,8 +94,10 @@ def of_attacks(
             Finding(
                 code="black-box-beats-gradients",
                 severity="serious",
-                message=f"Square, which asks no gradient, broke {by_square} of {total} samples that gradient attacks had left.",
-                remedy="Gradients are probably masked: true robustness may be far lower. Attack with more queries, or attack a smoothed copy.",
+                message=f"Square, which asks no gradient, broke {by_square} of {total} samples that gradient "
+                "attacks had left.",
+                remedy="Gradients are probably masked: true robustness may be far lower. Attack with more queries, "
+                "or attack a smoothed copy.",
                 value=by_square / total,
             )
         )
@@ -123,8 +127,10 @@ def _unlimited_budget(runner: Runner, samples: Samples, correct: Tensor) -> list
         Finding(
             code="unlimited-budget",
             severity="serious" if left > 0.1 * len(rows) else "warning",
-            message=f"Allowed to change any image into any other, gradient steps still left {left} of {len(rows)} samples standing.",
-            remedy="Robustness cannot survive that: gradients are masked or the outputs saturated, and the figures are too high.",
+            message=f"Allowed to change any image into any other, gradient steps still left {left} of {len(rows)} "
+            "samples standing.",
+            remedy="Robustness cannot survive that: gradients are masked or the outputs saturated, and the figures "
+            "are too high.",
             value=left / len(rows),
         )
     ]
@@ -139,7 +145,8 @@ def _probabilities(logits: Tensor) -> list[Finding]:
             code="probabilities",
             severity="serious",
             message="The model returns probabilities (in [0, 1], each row sums to 1), where logits are expected.",
-            remedy="Return the values before the softmax: probabilities saturate, and attacks on them look weaker than they are.",
+            remedy="Return the values before the softmax: probabilities saturate, and attacks on them look weaker "
+            "than they are.",
         )
     ]
 
@@ -156,7 +163,8 @@ def _randomised(target: Target, samples: Samples) -> list[Finding]:
         Finding(
             code="randomised",
             severity="serious",
-            message=f"The model answers the same inputs differently when asked again (by up to {difference:.2g} of the largest logit).",
+            message=f"The model answers the same inputs differently when asked again (by up to {difference:.2g} of "
+            "the largest logit).",
             remedy="Use attack='rand', which averages over answers (EOT); single answers overstate robustness.",
             value=difference,
         )
@@ -175,8 +183,10 @@ def _saturated(target: Target, samples: Samples) -> list[Finding]:
         Finding(
             code="saturated",
             severity="warning",
-            message=f"For {share:.0%} of the correct samples the cross-entropy is exactly 0 in float32, and so is its gradient.",
-            remedy="Cross-entropy attacks are blind there; trust attacks on logit differences (apgd-dlr, apgd-t, fab-t, standard).",
+            message=f"For {share:.0%} of the correct samples the cross-entropy is exactly 0 in float32, and so is "
+            "its gradient.",
+            remedy="Cross-entropy attacks are blind there; trust attacks on logit differences (apgd-dlr, apgd-t, "
+            "fab-t, standard).",
             value=share,
         )
     ]
@@ -198,8 +208,10 @@ def _zero_gradients(target: Target, samples: Samples) -> list[Finding]:
             Finding(
                 code="non-finite-gradient",
                 severity="serious",
-                message=f"The gradient by the input holds NaN or infinity in {copy.broken_gradients} of {2 * len(right)} probes of correct samples.",
-                remedy="Gradient attacks take such entries as 0 and may be blind there; repair the operation (a root or a logarithm at 0).",
+                message=f"The gradient by the input holds NaN or infinity in {copy.broken_gradients} of "
+                f"{2 * len(right)} probes of correct samples.",
+                remedy="Gradient attacks take such entries as 0 and may be blind there; repair the operation (a "
+                "root or a logarithm at 0).",
                 value=copy.broken_gradients / (2 * len(right)),
             )
         ]
@@ -210,7 +222,8 @@ def _zero_gradients(target: Target, samples: Samples) -> list[Finding]:
             code="zero-gradient",
             severity="serious" if share > 0.1 else "warning",
             message=f"The gradient by the input is exactly zero for {share:.0%} of {len(right)} correct samples.",
-            remedy="Something in the model stops gradients (rounding, argmax, saturation): only Square's figure means anything there.",
+            remedy="Something in the model stops gradients (rounding, argmax, saturation): only Square's figure "
+            "means anything there.",
             value=share,
         )
     ]

@@ -15,7 +15,9 @@ from .engine import Observation, Space, Work
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps at which halving is considered: ceil(p_j N), p_0 = 0, p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06).
+    """The steps at which halving is considered: ceil(p_j N).
+
+    p_0 = 0, p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06).
 
     >>> checkpoints(100)
     [22, 41, 57, 70, 80, 87, 93, 99]

@@ -32,7 +32,7 @@ class ThreatModel:
         kind = str(self.norm).lower()
         if kind not in NORMS:
             hint = did_you_mean(kind, NORMS)
-            raise SettingError(f"ThreatModel.norm is {self.norm!r}; allowed: one of {', '.join(NORMS)}.{hint}")
+            raise SettingError(f"ThreatModel.norm is {self.norm!r}, which is not a norm Assay knows.{hint}")
         eps = number(self.eps, name="ThreatModel.eps")
         if not (eps >= 0 and math.isfinite(eps)):
             raise SettingError(

@@ -78,8 +78,17 @@ def compare(first: str | Path, second: str | Path, *, seed: int = 0) -> list[Com
     found = [comparison for one, other in pairs for comparison in _columns(one, other, seed)]
     if not found:
         raise RunError(f"{first} and {second} match, but their runs hold no per-sample column that can be compared.")
+    found = _distinct(found)
     adjusted = holm([comparison.p_value for comparison in found])
     return [replace(item, adjusted=float(value)) for item, value in zip(found, adjusted, strict=True)]
+
+
+def _distinct(found: Sequence[Comparison]) -> list[Comparison]:
+    """Each comparison once: probes that keep the same column of the same samples ask one question, not several."""
+    unique: dict[tuple[Any, ...], Comparison] = {}
+    for item in found:
+        unique.setdefault((item.column, item.pairs, item.first, item.second, item.only_first, item.only_second), item)
+    return list(unique.values())
 
 
 def _finished(path: str | Path) -> list[Run]:

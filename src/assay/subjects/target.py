@@ -64,7 +64,8 @@ class Target:
             raise SettingError(f"Target.bounds is {tuple(bounds)!r}; allowed: (low, high) with low below high.")
         if preprocess is not None and not isinstance(preprocess, nn.Module):
             raise SettingError(
-                f"Target.preprocess is a {type(preprocess).__name__}; a torch.nn.Module is needed, such as Normalize(mean, std)."
+                f"Target.preprocess is a {type(preprocess).__name__}; a torch.nn.Module is needed, such as "
+                "Normalize(mean, std)."
             )
         self.model = model
         self.task = task
@@ -79,7 +80,8 @@ class Target:
                 Finding(
                     code="train-mode",
                     severity="info",
-                    message="The model was given in training mode; it was examined in evaluation mode and its mode restored.",
+                    message="The model was given in training mode; it was examined in evaluation mode and its mode "
+                    "restored.",
                     remedy="Call model.eval() before handing the model over if that is how it is deployed.",
                 )
             )
@@ -301,7 +303,8 @@ def _private(module: nn.Module) -> nn.Module:
         twin = copy.deepcopy(module)
     except Exception as error:
         raise ModelError(
-            f"The model {type(module).__name__} cannot be copied ({type(error).__name__}: {error}), and Assay works on a "
+            f"The model {type(module).__name__} cannot be copied ({type(error).__name__}: {error}), and Assay "
+            "works on a "
             "private copy so that yours stays untouched. Remove hooks or members that cannot be deep-copied."
         ) from error
     return twin.eval().requires_grad_(False)
@@ -320,7 +323,8 @@ def _asked(
         raise
     except Exception as error:
         raise ModelError(
-            f"The model failed on inputs of shape {tuple(images.shape)} ({images.dtype}): {type(error).__name__}: {error}. "
+            f"The model failed on inputs of shape {tuple(images.shape)} ({images.dtype}): {type(error).__name__}: "
+            f"{error}. "
             "Check that the images have the channels and the size that it was made for."
         ) from error
 

@@ -110,7 +110,8 @@ class Normalize(nn.Module):
         """Normalised images, same shape."""
         if len(self.mean) not in (1, images.shape[1]):
             raise ModelError(
-                f"Normalize has {len(self.mean)} channels, the images have {images.shape[1]}; give one mean and std a channel."
+                f"Normalize has {len(self.mean)} channels, the images have {images.shape[1]}; give one mean and "
+                "std a channel."
             )
         return (images - self.mean) / self.std
 
