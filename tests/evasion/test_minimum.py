@@ -105,7 +105,7 @@ def test_a_constant_model_has_no_adversarial_example() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"norm": "l3"}, "one of linf, l2, l1"),
+        ({"norm": "l3"}, "There are: l1, l2, linf"),
         ({"batch_size": 0}, "batch_size"),
         ({"steps": 0}, "steps"),
         ({"targets": 0}, "targets"),

@@ -18,6 +18,7 @@ from .common import (
     add_model_flags,
     add_work_flags,
     command_line,
+    fit_threads,
     note,
     read_data,
     read_target,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from ..subjects.target import Target
 
 BUILT_IN_DATA = "digits"
-BUILT_IN_NETWORK = "small-cnn"
-BUILT_IN_EPOCHS = 10
+BUILT_IN_NETWORK = "tiny-cnn"
+BUILT_IN_EPOCHS = 20
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -84,6 +85,7 @@ def examine(arguments: argparse.Namespace, suite: Suite, data: Dataset) -> int:
 
     if arguments.dry_run:
         return _tell_cost(arguments, suite, data)
+    fit_threads(data)
     with Progress(enabled=not arguments.no_progress, verbose=True) as progress:
         target = read_target(arguments, data) if arguments.model else _built_in(arguments, data, suite.seed, progress)
         study = audit(

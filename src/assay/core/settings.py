@@ -187,5 +187,6 @@ def _check_range(cls: type, field: dataclasses.Field[Any], value: Any) -> None:
         )
         if wrong:
             hint = did_you_mean(item, rule["choices"]) if rule.get("choices") and isinstance(item, str) else ""
+            hint = hint if "Did you mean" in hint else ""
             purpose = f" ({rule['help']})" if rule.get("help") else ""
             raise SettingError(f"{_label(cls, field)} is {item!r}; allowed: {allowed(field)}{purpose}.{hint}")

@@ -274,7 +274,8 @@ class _Grid:
         started = time.perf_counter()
         forward, backward = self.runner.forward_passes, self.runner.backward_passes
         counts: dict[str, int] = {}
-        stages = [stage for item in self.attacks for stage in item.stages(threat, self.runner.target.task.num_classes)]
+        classes = self.runner.target.task.num_classes
+        stages = [stage for item in self.attacks for stage in item.stages(threat, classes)] if threat.eps > 0 else []
         for stage in stages:
             for restart in range(stage.restarts):
                 broken = self._stage(stage, threat, restart, many)

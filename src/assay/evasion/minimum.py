@@ -83,8 +83,8 @@ def minimum_norm(
 
     min ||δ|| subject to the model being wrong at x + δ in the box. Targeted FAB
     (arXiv 1907.02044) against all targets for ten steps, then against the three nearest; the
-    nearest points are moved to the boundary by bisection with the caller's own model, projected
-    onto its linearisation there, and bisected again. Where that finds nothing, gradient steps
+    nearest points are moved to the boundary by bisection with the caller's own model, and twice
+    projected onto its linearisation there. Where that finds nothing, gradient steps
     through growing budgets are tried.
 
     Args:

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from ..core.progress import Task
 from ..core.shards import Shards
-from ..search.bisection import polish, to_boundary
+from ..search.bisection import to_boundary
 from ..search.boundary import BoundaryWalk, NearestClass
 from ..search.engine import Model, Outcome, Space, Work, search
-from ..search.objectives import targeted_margin
 from ..search.threat import ThreatModel
 from ..subjects.target import SearchModel, Target
-from ..tensors.norms import norm
 from ..tensors.random import sample_seeds
+from .finish import on_boundary
 from .judge import Judge
 from .stages import Stage
 
@@ -127,8 +126,11 @@ class Runner:
     def to_boundary(self, samples: Samples, points: Tensor) -> Tensor:
         """Adversarial points moved along their segments to the decision boundary, on the CPU."""
         place = self.target.device
-        adversarial = self._adversarial(samples.labels.to(place))
-        return to_boundary(adversarial, samples.images.to(place), points.to(place), self.target.bounds)[0].cpu()
+        labels = samples.labels.to(place)
+        centres, moved = samples.images.to(place), points.to(place)
+        return to_boundary(lambda at, rows: self.judge.wrong(at, labels[rows]), centres, moved, self.target.bounds)[
+            0
+        ].cpu()
 
     def nearest(
         self, stage: Stage, kind: str, samples: Samples, restart: int, task: Task, *, scouting: int = 0
@@ -222,10 +224,11 @@ class Runner:
         rows = (near & ~outcome.found.to(near.device)[work.owner]).nonzero()[:, 0]
         if not len(rows):
             return
-        centres, owner = work.centres[rows], work.owner[rows]
-        adversarial = self._adversarial(labels[owner])
-        points, found = to_boundary(adversarial, centres, work.state["nearest"][rows], self.target.bounds)
-        inside = found & threat.holds(points, centres, self.target.bounds)
+        centres, owner, copy = work.centres[rows], work.owner[rows], self.copies[-1]
+        points, distance = on_boundary(
+            copy, self.judge.wrong, centres, work.state["nearest"][rows], labels[owner], threat.norm, self.target.bounds
+        )
+        inside = torch.isfinite(distance) & threat.holds(points, centres, self.target.bounds)
         for row in inside.nonzero()[:, 0].flip(0).tolist():
             outcome.found[int(owner[row])] = True
             outcome.points[int(owner[row])] = points[row]
@@ -249,47 +252,19 @@ class Runner:
             chunk.images.clone(),
             torch.full((len(chunk.ids),), torch.inf),
         )
+        labels = chunk.labels.to(place)
         for rows in _best_rows(work, keep=3):
-            self._finish(
-                outcome, work.centres[rows], work.state["nearest"][rows], work.owner[rows], chunk, copy, threat
+            centres, owner = work.centres[rows], work.owner[rows]
+            points, distance = on_boundary(
+                copy, self.judge.wrong, centres, work.state["nearest"][rows], labels[owner], kind, bounds
             )
-        outcome.points = outcome.points.to(place)
+            sample = owner.cpu()
+            nearer = distance.cpu() < outcome.decision[sample]
+            sample = sample[nearer]
+            outcome.found[sample] = True
+            outcome.decision[sample] = distance.cpu()[nearer]
+            outcome.points[sample] = points.cpu()[nearer]
         return outcome
-
-    def _finish(
-        self,
-        outcome: Outcome,
-        centres: Tensor,
-        points: Tensor,
-        owner: Tensor,
-        chunk: Samples,
-        copy: SearchModel,
-        threat: ThreatModel,
-    ) -> None:
-        """Bisection, one projection onto the linearised boundary, bisection again."""
-        bounds, labels = self.target.bounds, chunk.labels.to(centres.device)[owner]
-        points, found = to_boundary(self._adversarial(labels), centres, points, bounds)
-        centres, points, owner, labels = centres[found], points[found], owner[found], labels[found]
-        if not len(owner):
-            return
-        reached = copy.logits(points).scatter(1, labels[:, None], -torch.inf).argmax(1)
-        pairs = torch.stack([labels, reached], 1)
-
-        def difference(output: Tensor, reference: Tensor) -> Tensor:
-            return targeted_margin(output, reference, 0)
-
-        adversarial = self._adversarial(labels)
-        for _ in range(2):
-            points = polish(copy, difference, pairs, adversarial, centres, points, threat, bounds)
-        distance = norm(points - centres, threat.norm).cpu()
-        for row, sample in enumerate(owner.tolist()):
-            if distance[row] < outcome.decision[sample]:
-                outcome.found[sample] = True
-                outcome.decision[sample] = distance[row]
-                outcome.points[sample] = points[row].cpu()
-
-    def _adversarial(self, labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda points, rows: self.judge.wrong(points, labels[rows])
 
     def _model(self, copy: SearchModel, stage: Stage, kind: str) -> Model:
         model: Model = copy if self.eot == 1 else Averaged(copy, self.eot)

@@ -172,6 +172,7 @@ class Reference:
 
 NETWORKS: dict[str, Reference] = {
     "small-cnn": Reference(small_cnn),
+    "tiny-cnn": Reference(partial(small_cnn, width=8)),
     "linear": Reference(linear),
     "mlp": Reference(mlp),
     **{
