@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PGD = [("plain", "4/255"), ("hardened", "4/255"), ("hardened", "8/255")]
-STANDARD = [("plain", "1/255"), ("hardened", "4/255")]
+STANDARD = [("plain", "2/255"), ("hardened", "8/255")]
 PEERS = {"pgd-20": ("assay", "foolbox", "torchattacks", "art"), "standard": ("assay", "torchattacks", "art")}
 
 
@@ -83,9 +83,9 @@ def main() -> None:
     if "memory" in wanted:
         memory()
     if "pgd" in wanted:
-        compare("pgd-20", PGD, images=64, rounds=5)
+        compare("pgd-20", PGD, images=64, rounds=3)
     if "standard" in wanted:
-        compare("standard", STANDARD, images=32, rounds=2)
+        compare("standard", STANDARD, images=64, rounds=1)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_all_rows_of_a_sample_leave_when_one_succeeds() -> None:
     spy, outcome = count_up(owner, when, 4)
     assert outcome.found.tolist() == [True, True, *[False] * 6]
     assert outcome.points[:2, 0].tolist() == [1.0, 0.0]
-    assert [len(points) for points in spy.asked] == [32, 32, 24, 24]
+    assert [len(points) for points in spy.asked] == [32, 28, 24, 24]
 
 
 def test_a_search_ends_when_nothing_is_left() -> None:

@@ -44,7 +44,7 @@ def test_a_rows_answer_does_not_depend_on_the_batch(name: str) -> None:
 
 
 @given(st.integers(1, 70), st.integers(1, 3))
-def test_lanes_are_multiples_of_eight_and_rows_keep_their_order(count: int, extra: int) -> None:
+def test_lanes_are_multiples_of_four_and_rows_keep_their_order(count: int, extra: int) -> None:
     points = torch.arange(float(count))[:, None].expand(count, 64 * 32 * 32 // 8)
     others = [torch.arange(count) + place for place in range(extra)]
     seen = []
@@ -60,5 +60,5 @@ def test_lanes_are_multiples_of_eight_and_rows_keep_their_order(count: int, extr
     assert all(length % ROWS == 0 and length <= lane_size(points) for length in seen)
 
 
-def test_a_large_input_still_fills_one_lane_of_eight() -> None:
+def test_a_large_input_still_fills_one_lane_of_four() -> None:
     assert lane_size(torch.zeros(1, 3, 512, 512)) == ROWS

@@ -16,7 +16,6 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, TypeVar, dataclass_transform
 
 from .errors import SettingError, did_you_mean
@@ -100,7 +99,8 @@ def number(value: Any, *, name: str = "value") -> float:
     if isinstance(value, bool):
         raise SettingError(f"{name} is {value!r}; a number is needed, such as 0.03 or 8/255.")
     try:
-        result = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) and "/" in value else float(value)
+        above, slash, below = value.partition("/") if isinstance(value, str) else (value, "", 1)
+        result = float(above) / float(below) if slash else float(above)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         raise SettingError(f"{name} is {value!r}; a number is needed, such as 0.03 or 8/255.") from None
     if math.isnan(result):

@@ -2,7 +2,7 @@
 
 Matrix and convolution kernels choose their inner loops by the shape of the
 batch, and so round differently for 1, 37 and 256 rows. With a number of rows
-that is a multiple of eight the same loops run for every row (measured on
+that is a multiple of four the same loops run for every row (measured on
 float32 convolutional and linear networks, bit for bit; the tests hold it), and
 lanes whose activations fit in cache are also faster than one large call.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS = 8
+ROWS = 4
 _CPU_LANE_VALUES = 64 * 3 * 32 * 32
 
 
@@ -28,7 +28,7 @@ def lane_size(points: Tensor) -> int:
 
 
 def in_lanes(call: Callable[..., Any], points: Tensor, *rows: Tensor) -> Any:
-    """``call(points, *rows)`` lane by lane, padded to a multiple of eight rows.
+    """``call(points, *rows)`` lane by lane, padded to a multiple of four rows.
 
     Args:
         call: takes [b, ...] tensors and returns a tensor, or a tuple of them, with b rows.

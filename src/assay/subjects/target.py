@@ -226,7 +226,7 @@ class Target:
 class SearchModel:
     """The copy an attack differentiates through: frozen weights, Conv-BatchNorm fused, fixed lanes.
 
-    Calls are cut into lanes of a multiple of eight rows, padded where needed:
+    Calls are cut into lanes of a multiple of four rows, padded where needed:
     the same kernels then run for every batch size, so that a sample's result
     does not depend on its neighbours, and a lane's activations stay in cache.
 
