@@ -7,6 +7,8 @@ import math
 from .errors import SettingError
 from .settings import number
 
+NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
+
 
 def budget_text(eps: float) -> str:
     """A budget as people write it: a short decimal if that is exact, else ``k/255``, else ten digits.

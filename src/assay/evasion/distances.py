@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.budgets import NORM_SYMBOLS
 from ..core.estimates import quantile
 from ..core.methods import MethodCard
 from ..core.probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Series
@@ -93,11 +94,11 @@ class Distances:
         share = tuple(float((distance > x).mean()) for x in at)
         return Figure(
             name=f"distances-{self.norm}",
-            title=f"How far the nearest adversarial example lies, {self.norm}",
+            title=f"How far the nearest adversarial example lies, {NORM_SYMBOLS[self.norm]}",
             caption=f"Share of {len(distance)} samples whose nearest adversarial example found lies further than the "
             "distance on the horizontal axis: an upper bound of the accuracy under attack at that budget.",
             kind="cdf",
-            x_label=f"distance ({self.norm} norm, raw input units)",
+            x_label=f"distance ({NORM_SYMBOLS[self.norm]} norm, raw input units)",
             y_label="share of samples further away",
             series=(Series(label=self.norm, x=tuple(map(float, at)), y=share),),
             y_limits=(0.0, 1.0),
@@ -113,7 +114,7 @@ class Distances:
             found.adversarial,
             distance.tolist(),
             self.norm,
-            title=f"Most fragile samples, {self.norm}",
+            title=f"Most fragile samples, {NORM_SYMBOLS[self.norm]}",
             caption="Correctly classified samples with the nearest adversarial examples found, nearest first.",
         )
 

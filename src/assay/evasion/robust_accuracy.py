@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.budgets import budget_text
+from ..core.budgets import NORM_SYMBOLS, budget_text
 from ..core.errors import SettingError
 from ..core.estimates import proportion
 from ..core.methods import MethodCard, card, settings_of
@@ -136,11 +136,11 @@ class RobustAccuracy:
         )
         return Figure(
             name=f"robust-accuracy-{self.norm}",
-            title=f"Accuracy under attack, {self.norm}",
+            title=f"Accuracy under attack, {NORM_SYMBOLS[self.norm]}",
             caption=f"Share of {clean.n} samples still classified correctly at each budget; at 0 without an adversary. "
             "Bands are 95 % Clopper-Pearson intervals.",
             kind="line",
-            x_label=f"budget ({self.norm} norm, raw input units)",
+            x_label=f"budget ({NORM_SYMBOLS[self.norm]} norm, raw input units)",
             y_label="share correct",
             series=(series,),
             y_limits=(0.0, 1.0),
@@ -157,7 +157,7 @@ class RobustAccuracy:
             return []
         rates.sort(key=lambda pair: pair[1].value)
         series = Series(
-            label=f"{self.norm} {budget_text(result.threat.eps)}",
+            label=f"{NORM_SYMBOLS[self.norm]} {budget_text(result.threat.eps)}",
             x=tuple(name for name, _ in rates[:20]),
             y=tuple(rate.value for _, rate in rates[:20]),
             lo=tuple(rate.lo for _, rate in rates[:20]),
@@ -166,7 +166,7 @@ class RobustAccuracy:
         return [
             Figure(
                 name=f"robust-classes-{self.norm}",
-                title=f"Accuracy under attack by class, {self.norm} {budget_text(result.threat.eps)}",
+                title=f"Accuracy under attack by class, {NORM_SYMBOLS[self.norm]} {budget_text(result.threat.eps)}",
                 caption="Weakest classes first (at most twenty). Bars are 95 % Clopper-Pearson intervals.",
                 kind="bar",
                 x_label="class",
@@ -188,7 +188,7 @@ class RobustAccuracy:
             result.adversarial,
             distances,
             self.norm,
-            title=f"Broken within {self.norm} {budget_text(result.threat.eps)}",
+            title=f"Broken within {NORM_SYMBOLS[self.norm]} {budget_text(result.threat.eps)}",
             caption="The first samples that an attack broke at the smallest budget that breaks any.",
         )
 

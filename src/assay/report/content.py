@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.budgets import budget_text
+from ..core.budgets import NORM_SYMBOLS, budget_text
 from ..core.claims import Verdict
 from ..core.probes import Figure, Finding, Metric
 from ..core.runs import Run
@@ -180,7 +180,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     labels: list[str] = []
     for run in runs:
         title = str(run.method.get("title") or run.method.get("name") or "Run")
-        norm = words.NORMS.get(str(run.settings.get("norm")), "")
+        norm = NORM_SYMBOLS.get(str(run.settings.get("norm")), "")
         label = f"{title}, {norm}" if norm else title
         repeats = sum(earlier == label or earlier.startswith(f"{label} (") for earlier in labels)
         labels.append(f"{label} ({repeats + 1})" if repeats else label)

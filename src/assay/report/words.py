@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ..core.budgets import budget_text
+from ..core.budgets import NORM_SYMBOLS, budget_text
 from ..core.claims import Verdict
 from ..core.probes import Metric
 
 DASH = "–"
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 OUTCOMES = {
     "passed": ("✓", "passed"),
     "failed": ("✗", "failed"),
@@ -35,7 +34,7 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-UNITS = {"share": "", "l2": "L2", "l1": "L1", "linf": "L∞"}
+UNITS = {"share": "", **NORM_SYMBOLS}
 
 EXPLANATIONS = {
     "clean_accuracy": "The share of unchanged inputs that the model gets right.",
@@ -90,9 +89,9 @@ def metric_title(name: str) -> str:
     if not suffix:
         return title
     norm, colon, budget = suffix.partition(":")
-    if norm not in NORMS:
+    if norm not in NORM_SYMBOLS:
         return f"{title} ({suffix})"
-    return f"{title} at {NORMS[norm]} {budget}" if colon else f"{title} in {NORMS[norm]}"
+    return f"{title} at {NORM_SYMBOLS[norm]} {budget}" if colon else f"{title} in {NORM_SYMBOLS[norm]}"
 
 
 def explanation(metric: Metric) -> str:
@@ -138,7 +137,7 @@ def date(text: str) -> str:
 def threat(settings: Mapping[str, Any], bounds: Any = (0.0, 1.0)) -> list[str]:
     """Threat model and budget in sentences; nothing for a probe without an adversary."""
     norm = settings.get("norm")
-    if norm not in NORMS:
+    if norm not in NORM_SYMBOLS:
         return []
     budgets = _budgets(settings.get("eps"))
     sentences = [_reach(str(norm), budgets, bounds)]
@@ -161,7 +160,7 @@ def _reach(norm: str, budgets: list[float], bounds: Any) -> str:
     if not budgets:
         return (
             f"An adversary may change the input as far as is needed to make the model wrong; the smallest such change "
-            f"is measured in {NORMS[norm]}"
+            f"is measured in {NORM_SYMBOLS[norm]}"
             + (" (the largest change of any single value)." if norm == "linf" else " (its total length).")
         )
     low, high = (float(bound) for bound in bounds)
