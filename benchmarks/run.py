@@ -21,8 +21,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PGD = [("plain", "4/255"), ("hardened", "4/255"), ("hardened", "8/255")]
-STANDARD = [("plain", "2/255"), ("hardened", "8/255")]
-PEERS = {"pgd-20": ("assay", "foolbox", "torchattacks", "art"), "standard": ("assay", "torchattacks", "art")}
+STANDARD = [("plain", "2/255"), ("plain", "4/255"), ("plain", "8/255")]
+PEERS = {
+    "pgd-20": ("assay", "foolbox", "torchattacks", "art"),
+    "standard": ("assay", "torchattacks", "torchattacks-shipped"),
+}
 
 
 def once(library: str, work: str, model: str, eps: str, images: int) -> dict[str, float]:
