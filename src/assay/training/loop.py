@@ -7,6 +7,7 @@ data come in the same order on one process or on many.
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import time
@@ -90,6 +91,15 @@ def train(
     return load_run(out)
 
 
+def _leave_group() -> None:
+    """Close the connections between processes while the interpreter still stands.
+
+    Their threads outlive an exit that leaves them open, and then abort the process, whatever its exit code was.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 @dataclass(frozen=True)
 class Session:
     """Device and processes for one job."""
@@ -110,6 +120,8 @@ class Session:
         # Without this flag Accelerate would let every process of a launcher train alone on a machine without GPU.
         several_on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
         accelerator = Accelerator(mixed_precision="no", cpu=several_on_cpu)
+        if accelerator.num_processes > 1:
+            atexit.register(_leave_group)
         plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
         if accelerator.distributed_type not in plain:
             raise NotYetSupported(
