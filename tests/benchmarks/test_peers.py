@@ -14,7 +14,7 @@ from assay import Classification, Normalize, Target
 from assay.subjects import build_network
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-PACKAGES = {"assay": "assay", "foolbox": "foolbox", "torchattacks": "torchattacks", "art": "art"}  # with PGD
+PACKAGES = {"assay": "assay", "foolbox": "foolbox", "torchattacks": "torchattacks", "art": "art"}
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ class BoundaryWalk:
 
     def advance(self, work: Work, space: Space, step: int, seen: Observation) -> None:
         """Remember what was found, linearise, step."""
-        kind, bounds, state = space.threat.norm, space.bounds, work.state
+        kind, bounds = space.threat.norm, space.bounds
         reached = self.remember(work, space, seen)
         base = torch.where(
             expand(reached, work.points), (1 - self.back) * work.centres + self.back * work.points, work.points
@@ -75,7 +75,6 @@ class BoundaryWalk:
         share = expand((length / (length + length_clean)).clamp_max(self.pull), base)
         along, from_clean = base + self.overshoot * move, work.centres + self.overshoot * move_clean
         work.points = ((1 - share) * along + share * from_clean).clamp(*bounds)
-        work.state = state
 
     def remember(self, work: Work, space: Space, seen: Observation) -> Tensor:
         """Keep the nearest adversarial point of each row; returns which points are adversarial [B] bool."""
