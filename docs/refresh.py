@@ -27,6 +27,8 @@ PAGES = (
     "commands/audit.md",
     "commands/train.md",
     "commands/evade.md",
+    "commands/certify.md",
+    "commands/privacy.md",
     "commands/compare.md",
     "commands/check.md",
     "commands/report.md",

@@ -39,7 +39,7 @@ def test_an_audit_leaves_record_runs_and_report(target: Target, digits: Dataset,
     assert record["target"]["digest"] == target.digest
     assert record["data"]["digest"] == digits.digest
     assert record["command"] == ["assay", "audit"]
-    assert any("Privacy" in point for point in record["not_tested"])
+    assert any("Privacy by attack" in point for point in record["not_tested"])
     for name in ("report.html", "summary.md", "junit.xml", "model-index.yaml"):
         assert (study.path / name).is_file()
     assert study.runs[0].samples["sample_id"].to_pylist() == digits.sample_ids.tolist()

@@ -15,6 +15,8 @@ VERBS = {
     "audit": ("assay.cli.audit", "run a suite of tests on a model and write a report"),
     "evade": ("assay.cli.evade", "attack a model and tell its robust accuracy"),
     "train": ("assay.cli.train", "train a model by a named recipe"),
+    "certify": ("assay.cli.certify", "prove robustness by randomized smoothing"),
+    "privacy": ("assay.cli.privacy", "privacy accounting, and who pays for privacy in a trained model"),
     "compare": ("assay.cli.compare", "compare two audits sample by sample"),
     "check": ("assay.cli.check", "check claims against finished runs"),
     "report": ("assay.cli.report", "write the report of finished runs again"),

@@ -28,7 +28,7 @@ from typing import Any
 
 from .errors import InputError, did_you_mean
 
-CONCERNS = ("training", "performance", "evasion")
+CONCERNS = ("training", "performance", "evasion", "certify", "privacy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 STANDING = (
-    "Privacy: membership inference, reconstruction of training data, differential privacy.",
+    "Privacy by attack: membership inference and reconstruction of training data.",
     "Common corruptions and shifts: noise, blur, weather, compression, new cameras or populations.",
     "Adversaries outside a norm ball: patches, rotations, physical objects, changes of meaning.",
     "Poisoned or backdoored training data, and theft of the model by queries.",
-    "Certified robustness: attacks give upper bounds on robust accuracy; a stronger attack may find more.",
 )
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -32,6 +31,12 @@ def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: in
         open_points.append("Accuracy on unchanged inputs.")
     if "calibration" not in names:
         open_points.append("Calibration: whether the confidence can be taken at its word.")
+    if "certified-accuracy" not in names:
+        open_points.append(
+            "Certified robustness: attacks give upper bounds on robust accuracy; a stronger attack may find more."
+        )
+    if "private-training" not in names:
+        open_points.append("Differential privacy: nothing is known of how the training data were protected.")
     if not strata:
         open_points.append("Differences between groups of people or sources: the data name no group.")
     if limited is not None:

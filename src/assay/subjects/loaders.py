@@ -145,7 +145,7 @@ def _from_run(folder: str, *, preprocess: Normalize | None, image_shape: tuple[i
             f"The model of {folder!r} takes images of {channels}x{height}x{width}, the data have "
             f"{'x'.join(str(side) for side in image_shape)}; choose data of that shape."
         )
-    return Target(
+    target = Target(
         network.eval(),
         task=Classification(classes),
         bounds=(low, high),
@@ -153,6 +153,8 @@ def _from_run(folder: str, *, preprocess: Normalize | None, image_shape: tuple[i
         name=path.resolve().name,
         source=f"run:{path.resolve().name}",
     )
+    target.folder = path
+    return target
 
 
 def _unseeded(name: str, channels: int, classes: int, size: tuple[int, int]) -> nn.Module:

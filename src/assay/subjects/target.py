@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +74,7 @@ class Target:
         self.preprocess = preprocess
         self.name = name
         self.source = source
+        self.folder: Path | None = None  # of the training run it was loaded from
         self.findings: list[Finding] = []
         self._undisturbed = False
         if isinstance(model, nn.Module) and model.training:

@@ -1,0 +1,3 @@
+"""Certify: robustness that is proved, by randomized smoothing."""
+
+METHODS: tuple[str, ...] = ()

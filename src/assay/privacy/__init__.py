@@ -1,0 +1,3 @@
+"""Privacy: training with differential privacy, its accounting, and who pays for it."""
+
+METHODS: tuple[str, ...] = ()
