@@ -10,13 +10,15 @@ WORKERS ?= 2
 AUDIT_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+PAPER ?= gradient-misalignment
+REPRODUCE_ARGS ?= --tier cpu --write
 
 VENV := .venv
 BENCH := .venv-bench
 PIP := -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
-TREE := src tests docs benchmarks
+TREE := src tests docs benchmarks reproductions
 
-.PHONY: help audit test lint docs docs-outputs bench bench-environment clean
+.PHONY: help audit test lint docs docs-outputs reproduce bench bench-environment clean
 
 help:  ## print this list
 	@echo "usage: make TARGET"
@@ -41,6 +43,9 @@ docs: $(VENV)/.installed-dev  ## build the user guide into docs/_build/html, wit
 docs-outputs: $(VENV)/.installed-dev  ## run the commands of the guide again and renew their outputs
 	$(VENV)/bin/python docs/refresh.py
 
+reproduce: $(VENV)/.installed-dev  ## reproduce a paper: make reproduce PAPER=dp-cert REPRODUCE_ARGS="--tier cpu --write"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m reproductions $(PAPER) $(REPRODUCE_ARGS)
+
 bench: $(BENCH)/.installed  ## compare with foolbox, torchattacks and ART
 	$(BENCH)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
@@ -48,7 +53,7 @@ bench-environment: $(BENCH)/.installed
 
 clean:  ## remove environments, caches and built pages; runs stay
 	rm -rf $(VENV) $(BENCH) build dist docs/_build src/*.egg-info .mypy_cache .ruff_cache .hypothesis
-	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TREE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pyproject.toml and constraints.txt decide what is installed; a change of either installs again.
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from assay.tensors.random import bits, normal, sample_seeds, signs, uniform
+from assay.tensors.random import Words, bits, normal, sample_seeds, signs, uniform
 
 DRAWS = (uniform, normal, signs)
 words = st.integers(-(2**63), 2**63 - 1)
@@ -30,6 +30,14 @@ def test_words_are_splitmix_of_the_counter(seed: int, stream: int) -> None:
     expected = [splitmix((start + place * golden) & MASK) for place in (1, 2, 3)]
     found = bits(torch.tensor([seed]), 3, stream)[0].tolist()
     assert [word & MASK for word in found] == expected
+
+
+@given(st.lists(words, max_size=5), st.integers(0, 9), st.integers(0, 20))
+def test_single_words_are_columns_of_bits(seeds: list[int], stream: int, place: int) -> None:
+    together = torch.tensor(seeds, dtype=torch.int64)
+    found = Words(together, stream)
+    found[place + 1]  # overwritten by what follows
+    assert found[place].view(np.int64).tolist() == bits(together, place + 1, stream)[:, place].tolist()
 
 
 @pytest.mark.parametrize("draw", DRAWS)

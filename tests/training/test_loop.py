@@ -14,11 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from assay.core.errors import DataError, Incomplete, InputError, ModelError, RunError, SettingError
+from assay.core.probes import Finding, Metric
 from assay.core.runs import Run, load_run
-from assay.core.settings import build
+from assay.core.settings import build, option
+from assay.core.settings import settings as recipe_settings
 from assay.data import Dataset
 from assay.subjects import load_target
-from assay.training import Adversarial, TrainSettings, forecast, train
+from assay.training import Adversarial, Recipe, Standard, TrainSettings, forecast, train
+from assay.training.recipe import Companion, Halted, Report
 from assay.training.state import TrainState
 
 FAST = {"epochs": 3, "batch_size": 32}
@@ -154,14 +157,15 @@ class TestResult:
         assert run.metric("validation_accuracy").value > 0.5
         assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "model.safetensors").values())
 
-    def test_augmentation_and_clipping_change_the_weights(self, go, tmp_path: Path) -> None:
+    def test_augmentation_clipping_and_momentum_change_the_weights(self, go, tmp_path: Path) -> None:
         for name, changes in {
             "plain": {},
             "moved": {"augment": "crop-flip"},
             "clipped": {"gradient_clip": 0.1},
+            "heavy-ball": {"nesterov": False},
         }.items():
             go(tmp_path / name, **changes)
-        assert len({model_bytes(tmp_path / name) for name in ("plain", "moved", "clipped")}) == 3
+        assert len({model_bytes(tmp_path / name) for name in ("plain", "moved", "clipped", "heavy-ball")}) == 4
 
 
 class TestGoingOn:
@@ -327,3 +331,90 @@ def test_the_forecast_counts_what_the_training_does(go, tmp_path: Path, digits: 
     assert (ahead.steps, ahead.forward, ahead.backward) == (4, run.cost.forward, run.cost.backward)
     assert ahead.seconds > 0
     assert "4 steps" in str(ahead)
+
+
+class Counter(Companion):
+    """Counts steps, and adds what it counted wherever a recipe can add something."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.count, self.out = 0, out
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state) -> None:
+        self.count = state["count"]
+
+    def columns(self) -> dict[str, float]:
+        return {"steps_counted": self.count}
+
+    def report(self) -> Report:
+        assert self.out is not None
+        (self.out / "count.txt").write_text(str(self.count))
+        metric = Metric(name="count", estimand="steps", value=self.count, lo=None, hi=None, interval="", n=1)
+        finding = Finding(code="counted", severity="info", message=f"{self.count} steps were counted.")
+        return Report(metrics=[metric], findings=[finding], files=["count.txt"])
+
+
+@recipe_settings
+class Counted(Recipe):
+    """Standard training that counts its steps."""
+
+    limit: int = option(default=100, help="steps before it stops")
+    refuse: bool = option(default=False, help="refuse every job")
+
+    def step(self, state, batch):
+        if state.companion.count == self.limit:
+            raise Halted(f"{self.limit} steps are enough.")
+        state.companion.count += 1
+        return Standard().step(state, batch)
+
+    def check(self, job) -> None:
+        if self.refuse:
+            raise SettingError(f"{len(job.data)} samples are refused.")
+
+    def normalization(self, data: Dataset) -> tuple[list[float], list[float]]:
+        return [0.25], [0.5]
+
+    def companion(self, job, state: TrainState, out: Path | None) -> Counter:
+        return Counter(out)
+
+    def outlook(self, job) -> list[str]:
+        return [f"{job.total_steps} steps will be counted."]
+
+
+class TestRecipesFromOutside:
+    def test_what_a_recipe_adds_is_recorded(self, go, tmp_path: Path) -> None:
+        run = go(tmp_path, Counted())
+        assert (run.method["name"], run.method["summary"]) == ("Counted", "Standard training that counts its steps.")
+        assert run.metric("count").value == STEPS
+        assert [finding.code for finding in run.findings] == ["counted"]
+        assert "count.txt" in run.record["files"]
+        history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+        assert [row["steps_counted"] for row in history] == [4, 8, 12]
+        about = json.loads((tmp_path / "model.json").read_text())
+        assert (about["mean"], about["std"]) == ([0.25], [0.5])
+
+    def test_its_companion_goes_on(self, go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as context:
+            stop_at(context, 6, lambda: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(Incomplete):
+                go(tmp_path, Counted())
+        assert go(tmp_path, Counted()).metric("count").value == STEPS
+
+    def test_a_halt_keeps_model_and_report(self, go, tmp_path: Path, held_out: Dataset) -> None:
+        for _ in range(2):
+            with pytest.raises(Halted, match="6 steps are enough"):
+                go(tmp_path, Counted(limit=6))
+            assert (tmp_path / "count.txt").read_text() == "6"
+            assert load_run(tmp_path).status == "failed"
+        assert load_target(f"run:{tmp_path}", image_shape=held_out.shape).name == tmp_path.name
+
+    def test_it_may_refuse_before_anything_is_written(self, go, tmp_path: Path) -> None:
+        with pytest.raises(SettingError, match="100 samples are refused"):
+            go(tmp_path / "x", Counted(refuse=True))
+        assert not (tmp_path / "x").exists()
+
+    def test_it_is_heard_in_a_dry_run(self, digits: Dataset) -> None:
+        ahead = forecast(Counted(), data=digits, network="mlp", settings=build(TrainSettings, FAST))
+        assert ahead.outlook == ("12 steps will be counted.",)

@@ -93,7 +93,10 @@ def test_the_inner_problem_stays_in_ball_and_box_and_raises_the_loss(ready, kind
 def test_a_random_start_belongs_to_the_sample(ready) -> None:
     recipe = Adversarial(eps=0.2, steps=1)
     with ready(recipe) as (state, batch):
-        part = type(batch)(*(column[3:5] for column in (batch.images, batch.labels, batch.seeds, batch.weights)), 2)
+        images, labels, seeds, weights, rows = (
+            column[3:5] for column in (batch.images, batch.labels, batch.seeds, batch.weights, batch.rows)
+        )
+        part = type(batch)(images, labels, seeds, weights, 2, rows)
         assert torch.allclose(recipe.attack(state, part), recipe.attack(state, batch)[3:5], atol=1e-6)
 
 

@@ -69,14 +69,19 @@ def run(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
     }
     if arguments.dry_run:
-        print(f"{arguments.card.title} of {arguments.network} on {len(data)} samples: {forecast(recipe, **what)}.")
+        ahead = forecast(recipe, **what)
+        print(f"{arguments.card.title} of {arguments.network} on {len(data)} samples: {ahead}.")
+        for sentence in ahead.outlook:
+            print(sentence)
         print("Nothing was written.")
         return 0
     with Progress(enabled=not arguments.no_progress, verbose=True) as progress:
         done = train(recipe, **what, out=arguments.out, progress=progress, command=arguments.command)
     if done.metrics:
-        table("Validated", ["metric", "value", "95% interval", "n"], metric_rows([done]), right=[1, 3])
+        table("Result", ["metric", "value", "95% interval", "n"], metric_rows([done]), right=[1, 3])
     show_findings([done])
+    for sentence in recipe.closing(done.path):
+        print(sentence)
     print(f"Model: {arguments.out}\nExamine it: assay audit --model run:{arguments.out} --data {arguments.data}")
     return 0
 

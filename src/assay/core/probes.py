@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("info", "warning", "serious")
 DIRECTIONS = ("higher", "lower", "none")
-FIGURE_KINDS = ("line", "bar", "histogram", "reliability", "cdf")
+FIGURE_KINDS = ("line", "bar", "histogram", "reliability", "cdf", "scatter")
 SCALES = ("linear", "log")
 _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,99}")
 
@@ -150,7 +150,7 @@ class Figure:
         name: file name without its ending: letters, digits and ``. _ @ = + -``.
         title: heading.
         caption: what is seen, with n.
-        kind: ``"line"``, ``"bar"``, ``"histogram"``, ``"reliability"`` or ``"cdf"``.
+        kind: ``"line"``, ``"bar"``, ``"histogram"``, ``"reliability"``, ``"cdf"`` or ``"scatter"``.
         x_label: horizontal axis, with unit.
         y_label: vertical axis, with unit.
         series: what is drawn.

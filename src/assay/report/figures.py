@@ -199,12 +199,32 @@ def _reliability(axes: Axes, figure: Figure) -> None:
     axes.set(xlim=_limits((0, 1)), ylim=_limits((0, 1)))
 
 
+def _scatter(axes: Axes, figure: Figure) -> None:
+    """Points without lines; series differ by shape, and every second one is hollow."""
+    for index, series in enumerate(figure.series):
+        place = index % len(COLOURS)
+        axes.plot(
+            [float(value) for value in series.x],
+            series.y,
+            linestyle="none",
+            marker=MARKERS[place],
+            markersize=4.5,
+            markeredgewidth=1,
+            color=COLOURS[place],
+            fillstyle="none" if index % 2 else "full",
+            alpha=0.75,
+            label=_short(series.label),
+        )
+    _numeric(axes, figure)
+
+
 _PAINTERS: dict[str, Callable[[Any, Figure], None]] = {
     "line": _curves,
     "cdf": _curves,
     "bar": _bars,
     "histogram": _histogram,
     "reliability": _reliability,
+    "scatter": _scatter,
 }
 
 
@@ -212,6 +232,9 @@ def _numeric(axes: Axes, figure: Figure) -> None:
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     if figure.x_scale != "linear":
         axes.set_xscale(figure.x_scale)
+        # The usual labels of powers are mathematics, which is switched off.
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter("")
     axes.set_ylim(_limits(figure.y_limits))
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -49,6 +49,14 @@ EXPLANATIONS = {
     "negative_log_likelihood": "How surprised the model was by the true answers; 0 is perfect.",
     "robust_accuracy": "The share of inputs that the model still gets right when an adversary may change each of them "
     "within the budget. Attacks can only find errors: a stronger one may find more, never fewer.",
+    "certified_accuracy": "The share of inputs that the smoothed model gets right, with a proof that no change up to "
+    "this length makes it answer otherwise. No attack can lower it.",
+    "smoothed_accuracy": "The share of inputs that the smoothed model answers rightly: its answer is the one that the "
+    "model gives most often when noise is added to the input.",
+    "abstention_rate": "The share of inputs on which the smoothed model gives no answer, because no class wins "
+    "clearly under noise.",
+    "average_certified_radius": "How large a change is proved harmless, on average; wrong answers count 0. Larger is "
+    "safer.",
     "median_distance": "Half of the inputs can be made wrong by a change no larger than this. Larger is safer.",
     "mean_distance": "The average size of the smallest change found that makes an input wrong. Larger is safer.",
 }

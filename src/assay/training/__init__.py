@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from .job import TrainSettings
     from .loop import train
     from .mart import Mart
+    from .recipe import Recipe
     from .standard import Standard
     from .trades import Trades
 
 METHODS = ("standard", "adversarial", "trades", "mart")
 
-__all__ = ["METHODS", "Adversarial", "Forecast", "Mart", "Standard", "Trades", "TrainSettings", "forecast", "train"]
+__all__ = [
+    "METHODS",
+    "Adversarial",
+    "Forecast",
+    "Mart",
+    "Recipe",
+    "Standard",
+    "Trades",
+    "TrainSettings",
+    "forecast",
+    "train",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -25,6 +37,7 @@ __getattr__, __dir__ = lazy(
         "Adversarial": ".adversarial",
         "Forecast": ".dry_run",
         "Mart": ".mart",
+        "Recipe": ".recipe",
         "Standard": ".standard",
         "Trades": ".trades",
         "TrainSettings": ".job",

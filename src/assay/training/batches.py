@@ -32,7 +32,8 @@ class Batch:
         labels: class indices [b].
         seeds: one random stream a sample, for this epoch [b].
         weights: 1, or 0 for a sample that only fills an otherwise empty slice [b].
-        size: samples in the global batch.
+        size: samples in the global batch, or their expected number where that is random.
+        rows: position of each sample in the data [b].
     """
 
     images: Tensor
@@ -40,6 +41,7 @@ class Batch:
     seeds: Tensor
     weights: Tensor
     size: int
+    rows: Tensor
 
     def mean(self, losses: Tensor) -> Tensor:
         """This process's share of the mean over the global batch, Σ losses / size: [b] -> scalar.
@@ -113,7 +115,7 @@ class Batches:
         if self.augment == "crop-flip":
             images = crop_flip(images, seeds)
         weights = torch.full((len(rows),), weight, device=self.device)
-        return Batch(images, self.labels[rows].to(self.device), seeds, weights, size)
+        return Batch(images, self.labels[rows].to(self.device), seeds, weights, size, rows)
 
 
 def crop_flip(images: Tensor, seeds: Tensor) -> Tensor:

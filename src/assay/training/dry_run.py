@@ -21,12 +21,16 @@ PROBES = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Steps, passes in samples, and seconds of a whole training, validation included."""
+    """Steps, passes in samples, and seconds of a whole training, validation included.
+
+    ``outlook`` holds the recipe's own sentences on what it will amount to.
+    """
 
     steps: int
     forward: int
     backward: int
     seconds: float
+    outlook: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -51,14 +55,14 @@ def forecast(
     job = make_job(recipe, data=data, network=network, validation=validation, settings=settings, seed=seed)
     session = Session.of(job)
     with session.prepared() as state:
-        batch = next(session.batches().epoch(0))
+        _, batch = next(session.batches().in_order())
         total = _probe(state, batch, lambda: _step(job, state, batch), len(job.data) * job.settings.epochs)
         if job.validation is not None:
             validator = Validator(job, state)
             _, part = next(validator.batches.in_order())
             rounds = -(-job.settings.epochs // job.settings.validate_every) + 1
             total += _probe(state, part, lambda: _check(validator, state, part), len(job.validation) * rounds)
-    return Forecast(job.total_steps, total.forward, total.backward, total.seconds)
+    return Forecast(job.total_steps, total.forward, total.backward, total.seconds, tuple(job.recipe.outlook(job)))
 
 
 def _step(job: Job, state: TrainState, batch: Batch) -> None:

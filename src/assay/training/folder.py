@@ -5,6 +5,7 @@ checkpoint.pt      model, optimiser, average and position; tensors and plain val
 history.jsonl      one line an epoch
 model.safetensors  the weights to use
 model.json         the network around them
+                   and what the recipe adds
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..core.runs import RunWriter
 from ..core.settings import as_dict
 from ..subjects.loaders import load_target
 from .job import Job
+from .recipe import Report
 from .state import TrainState
 
 CHECKPOINT, HISTORY, WEIGHTS, MODEL = "checkpoint.pt", "history.jsonl", "model.safetensors", "model.json"
@@ -143,13 +145,18 @@ def write_model(out: Path, job: Job, weights: Mapping[str, Tensor]) -> None:
     write_atomic(out / WEIGHTS, safetensors.torch.save({name: value.contiguous() for name, value in weights.items()}))
 
 
-def finish(writer: RunWriter, job: Job, weights: Mapping[str, Tensor], measurement: Measurement) -> None:
-    """Write the model, and then the record that says the training has ended."""
+def finish(
+    writer: RunWriter, job: Job, weights: Mapping[str, Tensor], measurement: Measurement, report: Report
+) -> None:
+    """Write the model, and then the record that says the training has ended, with what the recipe adds."""
     write_model(writer.path, job, weights)
+    measurement.metrics += report.metrics
+    measurement.findings += report.findings
+    measurement.figures += report.figures
     ids = job.validation.sample_ids if job.validation is not None else ()
     writer.finish(
         measurement,
         sample_ids=ids,
         target=load_target(f"run:{writer.path}").describe(),
-        keep=(MODEL, WEIGHTS, HISTORY),
+        keep=(MODEL, WEIGHTS, HISTORY, *report.files),
     )

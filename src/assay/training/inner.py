@@ -14,6 +14,7 @@ from ..search.threat import ThreatModel
 from ..tensors.random import normal
 from .batches import START, Batch
 from .losses import cross_entropy
+from .recipe import Recipe
 from .state import TrainState
 
 BOUNDS = (0.0, 1.0)
@@ -21,7 +22,7 @@ SMALL_START = 0.001
 
 
 @settings
-class InnerProblem:
+class InnerProblem(Recipe):
     """Threat model and effort of the inner maximisation; recipes inherit these settings."""
 
     norm: str = option(default="linf", help="norm of the perturbation", choices=("linf", "l2"))

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
-
-import numpy as np
-from torch import Tensor
+from typing import Any
 
 from ..core.errors import DataError, SettingError
 from ..core.methods import MethodCard, card, cards, settings_of
 from ..core.settings import as_dict, build, option, settings
 from ..data.dataset import Dataset
 from ..subjects.networks import reference
-from .batches import Batch
 from .inner import InnerProblem
-from .state import TrainState
-
-CHUNK = 4096
+from .recipe import Recipe
 
 
 @settings
@@ -27,9 +21,10 @@ class TrainSettings:
 
     epochs: int = option(default=30, help="passes over the training data", at_least=1)
     batch_size: int = option(default=128, help="samples in a step, over all processes together", at_least=1)
-    optimizer: str = option(default="sgd", help="sgd with Nesterov momentum, or adamw", choices=("sgd", "adamw"))
+    optimizer: str = option(default="sgd", help="sgd with momentum, or adamw", choices=("sgd", "adamw"))
     learning_rate: float = option(default=0.1, help="largest learning rate", above=0)
     momentum: float = option(default=0.9, help="momentum of sgd", at_least=0, below=1)
+    nesterov: bool = option(default=True, help="Nesterov's form of sgd's momentum, rather than plain momentum")
     weight_decay: float = option(default=5e-4, help="weight decay", at_least=0)
     schedule: str = option(
         default="cosine", help="learning rate over time", choices=("constant", "cosine", "multistep", "linear")
@@ -57,22 +52,6 @@ class TrainSettings:
                 f"TrainSettings.warmup_epochs is {self.warmup_epochs:g} of {self.epochs} epochs; "
                 "allowed: fewer than epochs."
             )
-
-
-class Recipe(Protocol):
-    """A way to train. The settings class of a card of kind ``"recipe"`` implements it."""
-
-    def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
-        """Compute the gradients of one step with ``state.logits`` and ``state.backward``.
-
-        The recipe owns its step: it may run an inner attack, use two backward
-        passes, or weigh samples. It reduces losses [b] by ``batch.mean``, so
-        that the sum over processes is the mean over the global batch. The loop
-        calls ``state.apply`` afterwards.
-
-        Returns:
-            Scalars reduced by ``batch.mean``; ``"loss"`` is among them.
-        """
 
 
 @dataclass(frozen=True)
@@ -107,11 +86,18 @@ class Job:
                 f"TrainSettings.select is 'robust_accuracy', but the recipe {self.card.name!r} has no attack; "
                 "use 'accuracy', 'loss' or 'last'."
             )
+        self.recipe.check(self)
 
     @cached_property
     def card(self) -> MethodCard:
-        """The method card of the recipe."""
-        return next(item for item in cards("recipe") if settings_of(item) is type(self.recipe))
+        """The method card of the recipe; a recipe from outside Assay gets one with the name of its class."""
+        kind = type(self.recipe)
+        known = (item for item in cards("recipe") if settings_of(item) is kind)
+        summary = (kind.__doc__ or "").partition("\n")[0]
+        own = MethodCard(
+            name=kind.__name__, kind="recipe", title=kind.__name__, summary=summary, settings=kind.__name__
+        )
+        return next(known, own)
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -124,18 +110,9 @@ class Job:
         return self.steps_per_epoch * self.settings.epochs
 
     @cached_property
-    def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel of the training images, rounded to 6 digits."""
-        channels = self.data.shape[0]
-        total, squares, count = np.zeros(channels), np.zeros(channels), 0
-        for start in range(0, len(self.data), CHUNK):
-            images = self.data.images(slice(start, start + CHUNK))
-            total += images.sum((0, 2, 3), dtype=np.float64)
-            squares += np.square(images).sum((0, 2, 3), dtype=np.float64)
-            count += images[:, 0].size
-        mean = total / count
-        spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        return [round(float(m), 6) for m in mean], [round(float(s), 6) if s > 1e-3 else 1.0 for s in spread]
+    def normalization(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, as the model's preprocessing uses them."""
+        return self.recipe.normalization(self.data)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting as used."""
@@ -149,7 +126,7 @@ class Job:
     def model_record(self) -> dict[str, Any]:
         """What ``model.json`` holds: all that is needed to build the Target around the weights."""
         channels, height, width = self.data.shape
-        mean, std = self.moments
+        mean, std = self.normalization
         return {
             "schema": 1,
             "network": self.network,
@@ -172,8 +149,11 @@ def as_recipe(recipe: Recipe | str) -> Recipe:
     if isinstance(recipe, str):
         made: Recipe = settings_of(card(recipe, "recipe"))()
         return made
-    if not callable(getattr(recipe, "step", None)):
-        raise SettingError(f"The recipe is a {type(recipe).__name__}; a name or the settings of a recipe are needed.")
+    if not isinstance(recipe, Recipe):
+        raise SettingError(
+            f"The recipe is a {type(recipe).__name__}; a name or the settings of a recipe are needed, which is a "
+            "settings class derived from assay.training.Recipe."
+        )
     return recipe
 
 

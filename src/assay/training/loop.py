@@ -32,6 +32,7 @@ from .batches import Batches
 from .interrupts import Interrupts
 from .job import Job, Recipe, TrainSettings, make_job
 from .outcome import measure
+from .recipe import Halted
 from .state import TrainState
 from .validation import Validator
 
@@ -82,7 +83,7 @@ def train(
     if opening.finished:
         return load_run(out)
     try:
-        with session.prepared() as state, Interrupts() as interrupts:
+        with session.prepared(out if opening.writer is not None else None) as state, Interrupts() as interrupts:
             _Training(session, state, out, opening, interrupts, progress or Progress(enabled=False)).run()
     except BaseException as error:
         opening.fail(error)
@@ -131,8 +132,12 @@ class Session:
         return cls(job, accelerator)
 
     @contextmanager
-    def prepared(self) -> Iterator[TrainState]:
-        """A fresh state; the caller's random state and kernel choices come back afterwards."""
+    def prepared(self, out: Path | None = None) -> Iterator[TrainState]:
+        """A fresh state; the caller's random state and kernel choices come back afterwards.
+
+        Args:
+            out: the run folder, where this process writes to one.
+        """
         job, cudnn = self.job, torch.backends.cudnn
         earlier = cudnn.deterministic, cudnn.benchmark, random.getstate(), np.random.get_state()
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
@@ -144,14 +149,16 @@ class Session:
                 network = build_network(
                     job.network, in_channels=channels, num_classes=job.data.num_classes, image_size=(height, width)
                 )
-                yield TrainState(
+                state = TrainState(
                     self.accelerator,
                     network,
-                    Normalize(*job.moments),
+                    Normalize(*job.normalization),
                     job.settings,
                     steps_per_epoch=job.steps_per_epoch,
                     seed=job.seed,
                 )
+                state.companion = job.recipe.companion(job, state, out)
+                yield state
             finally:
                 cudnn.deterministic, cudnn.benchmark = earlier[:2]
                 random.setstate(earlier[2])
@@ -159,7 +166,7 @@ class Session:
 
     def batches(self) -> Batches:
         """The training batches of this process."""
-        return Batches(
+        return self.job.recipe.batches(
             self.job.data,
             size=self.job.settings.batch_size,
             seed=self.job.seed,
@@ -226,15 +233,22 @@ class _Training:
         job = self.session.job
         batches = self.session.batches()
         validator = Validator(job, self.state) if job.validation is not None else None
-        while len(self.log.history) < job.settings.epochs:
-            self._epoch(batches)
-            self._close_epoch(validator)
+        try:
+            while len(self.log.history) < job.settings.epochs:
+                self._epoch(batches)
+                self._close_epoch(validator)
+        except Halted:
+            self._save()
+            if self.opening.writer is not None:
+                folder.write_model(self.out, job, self.state.weights())
+                self.state.companion.report()
+            raise
         weights = self.log.best["weights"] if self.log.best else self.state.weights()
         measurement = measure(job, self.state, self.log, weights, validator, self._stop_if_asked, self.progress)
         if self.opening.writer is not None:
             self._save()
             measurement.cost.seconds = self.log.seconds
-            folder.finish(self.opening.writer, job, weights, measurement)
+            folder.finish(self.opening.writer, job, weights, measurement, self.state.companion.report())
 
     def _epoch(self, batches: Batches) -> None:
         """The steps that are left of the open epoch."""
@@ -259,6 +273,7 @@ class _Training:
         epoch = len(log.history) + 1
         row: dict[str, float] = {"epoch": epoch, "step": self.state.step}
         row |= {f"training_{name}": total / len(job.data) for name, total in log.sums.items()}
+        row |= self.state.companion.columns()
         if validator is not None and (epoch % job.settings.validate_every == 0 or epoch == job.settings.epochs):
             answers = validator.answers(self.state, self._stop_if_asked, self.progress)
             found = answers.metrics(validator.labels)

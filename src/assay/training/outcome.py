@@ -85,11 +85,14 @@ def _figures(log: Log) -> list[Figure]:
         ("loss", "Loss by epoch", "mean loss", losses, None),
         ("accuracy", "Accuracy by epoch", "share", shares, (0, 1)),
     ]
+    known = {name.partition("_")[0] for row in log.history for name in row}
+    remarks = {"training": "Training: mean over the epoch.", "validation": "Validation: at the end of the epoch."}
+    caption = " ".join([f"{len(log.history)} epochs.", *(text for name, text in remarks.items() if name in known)])
     return [
         Figure(
             name=f"history-{name}",
             title=title,
-            caption=f"{len(log.history)} epochs. Training: mean over the epoch. Validation: at the end of the epoch.",
+            caption=caption,
             kind="line",
             x_label="epoch",
             y_label=label,

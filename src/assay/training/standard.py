@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.methods import MethodCard
 from ..core.settings import option, settings
 from .losses import cross_entropy
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ CARD = MethodCard(
 
 
 @settings
-class Standard:
+class Standard(Recipe):
     """min_θ mean_b CE(z(x_b), q_b) with q = (1 - s) e_y + s / K.
 
     Cost: 1 forward and 1 backward pass a sample and step.

@@ -18,6 +18,7 @@ from ..core.errors import InputError
 from ..core.probes import Cost
 from ..core.seeds import seed as named_seed
 from ..subjects.tasks import Normalize
+from .recipe import Companion
 from .schedules import factor
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class TrainState:
         step: number of updates made; with the settings and the seed it is the whole
             state of schedule, sampler and random numbers.
         cost: passes so far, in samples.
+        companion: what the recipe keeps beside the model.
     """
 
     def __init__(
@@ -61,11 +63,12 @@ class TrainState:
         self.network = network
         whole = nn.Sequential(OrderedDict(normalize=normalize, network=network))
         self.model = whole.to(accelerator.device)
-        self.optimizer = accelerator.prepare_optimizer(_optimizer(network, settings))
+        self.optimizer = _optimizer(network, settings)
         self.average = _floats(network) if settings.ema is not None else None
         self.precision = settings.precision
         self.step = 0
         self.cost = Cost()
+        self.companion = Companion()
         self._weights: dict[str, Tensor] | None = None
 
     @property
@@ -78,6 +81,12 @@ class TrainState:
             total=settings.epochs * self.steps_per_epoch,
             warmup=round(settings.warmup_epochs * self.steps_per_epoch),
         )
+
+    @property
+    def place(self) -> str:
+        """The step about to be taken, for messages."""
+        epoch = self.step // self.steps_per_epoch + 1
+        return f"step {self.step + 1} (epoch {epoch}, learning rate {self.learning_rate:g})"
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of raw images in float32: [b, C, H, W] -> [b, K]; 1 forward pass a sample."""
@@ -125,7 +134,9 @@ class TrainState:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         value = named_seed(self.seed, "step", self.step, self.accelerator.process_index)
-        torch.manual_seed(value)
+        torch.default_generator.manual_seed(value)
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.manual_seed(value)
         np.random.seed(value % 2**32)
         random.seed(value)
 
@@ -145,7 +156,7 @@ class TrainState:
         rate = self.learning_rate
         limit = self.settings.gradient_clip or math.inf
         size = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
-        self._check(values["loss"], size, rate)
+        self._check(values.get("loss", 0.0), size)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -168,6 +179,7 @@ class TrainState:
             "average": self.average,
             "step": self.step,
             "passes": [self.cost.forward, self.cost.backward],
+            "companion": self.companion.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -179,10 +191,12 @@ class TrainState:
                 value.copy_(state["average"][name])
         self.step = state["step"]
         self.cost.forward, self.cost.backward = state["passes"]
+        self.companion.load_state_dict(state["companion"])
 
     def _synchronise(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
         """Sum gradients and scalars over the processes, average the batch statistics: two messages at most."""
-        shares = torch.stack([value.detach().float() for value in scalars.values()])
+        parts = [value.detach().float() for value in scalars.values()]
+        shares = torch.stack(parts) if parts else torch.zeros(0, device=self.accelerator.device)
         if self.accelerator.num_processes > 1:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             shares = _reduced(self.accelerator, [shares, *gradients], "sum")[0]
@@ -191,13 +205,13 @@ class TrainState:
                 _reduced(self.accelerator, running, "mean")
         return dict(zip(scalars, shares.tolist(), strict=True))
 
-    def _check(self, loss: float, size: float, rate: float) -> None:
+    def _check(self, loss: float, size: float) -> None:
         if math.isfinite(loss) and math.isfinite(size):
             return
         raise InputError(
-            f"Training diverged: at step {self.step + 1} (epoch {self.step // self.steps_per_epoch + 1}, learning rate "
-            f"{rate:g}) the loss is {loss:g} and the gradient norm {size:g}. Train with a smaller learning_rate, "
-            "warmup_epochs or gradient_clip, in a new output folder; the last checkpoint before this step is kept."
+            f"Training diverged: at {self.place} the loss is {loss:g} and the gradient norm {size:g}. Train with a "
+            "smaller learning_rate, warmup_epochs or gradient_clip, in a new output folder; "
+            "the last checkpoint before this step is kept."
         )
 
     @torch.no_grad()
@@ -218,7 +232,7 @@ def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optim
         parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
+        nesterov=settings.nesterov and settings.momentum > 0,
         weight_decay=settings.weight_decay,
     )
 

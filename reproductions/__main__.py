@@ -1,0 +1,5 @@
+"""``python -m reproductions``."""
+
+from reproductions.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""What the jobs of a tier will cost, by the forecast of ``assay train --dry-run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from assay.core.settings import build
+
+from . import datasets
+from .job import recipe_of
+from .pages import table
+from .runner import finished
+from .spec import Job
+
+
+def table_of_costs(jobs: Sequence[Job], folder: Path, *, workers: int) -> str:
+    """A line for each experiment and method, and the sum over what is left to do; measurement is not counted."""
+    from assay.training import TrainSettings, forecast
+
+    read = lru_cache(maxsize=2)(lambda name: datasets.read(dict(parts[name])))
+    parts = {str(job.plan["data"]): job.plan["data"] for job in jobs}
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.experiment, job.method), []).append(job)
+    rows, total = [], 0.0
+    for (experiment, method), members in groups.items():
+        left = [job for job in members if finished(folder, job) is None]
+        data, _ = read(str(members[0].plan["data"]))
+        settings = build(TrainSettings, members[0].plan["training"])
+        recipe, _ = recipe_of(members[0].plan, data)
+        found = forecast(recipe, data=data, network=members[0].plan["network"], settings=settings)
+        total += found.seconds * len(left)
+        rows.append(
+            [experiment, method, f"{found.steps:,}", f"{found.seconds:.0f} s", f"{len(left)} of {len(members)}"]
+        )
+    rows.append(["all", "", "", f"{total / 60:.0f} min", f"{total / 60 / max(1, workers):.0f} min of wall time"])
+    return table(["experiment", "method", "steps", "a training", "left"], rows)
