@@ -19,6 +19,7 @@ from .spec import Spec
 
 RESULTS, EXPECTED, README, FIGURES = "results.json", "expected.yaml", "README.md", "figures"
 Results = dict[str, list[dict[str, Any]]]
+DIGITS = {"radius": 3, "times": 2, "nats": 5}
 MARKED = "<!-- begin {name} -->\n\n{body}\n\n<!-- end {name} -->"
 
 
@@ -121,13 +122,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def cell(found: Estimate | Mapping[str, Any], unit: str = "percent") -> str:
-    """A value with its interval: shares in percent or points, radii and ratios as they are.
+    """A value with its interval: shares in percent or points, radii, ratios and nats as they are.
 
     >>> cell({"value": 0.5, "lo": 0.4, "hi": 0.6})
     '50.0 [40.0, 60.0]'
     """
     values = vars(found) if isinstance(found, Estimate) else found
-    scale, digits = (100, 1) if unit in ("percent", "points") else (1, 2 if unit == "times" else 3)
+    scale, digits = (100, 1) if unit in ("percent", "points") else (1, DIGITS[unit])
     value, lo, hi = (values[name] for name in ("value", "lo", "hi"))
     ends = lo is not None and hi is not None and math.isfinite(lo) and math.isfinite(hi)
     text = f"{scale * value:.{digits}f}"
@@ -147,7 +148,7 @@ def _over(found: Mapping[str, Any], tier: str) -> str:
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
     def rounded(value: float) -> float | None:
-        return round(float(value), 4) if math.isfinite(value) else None
+        return round(float(value), 6) if math.isfinite(value) else None
 
     return {
         "value": rounded(estimate.value),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ def quantities(spec: Spec, tier: str, results: Sequence[Mapping[str, Any]]) -> d
     """Every number that is reported, by name; σ is that of training and certification, for DPSGD of certification.
 
     ``M/clean`` or ``M/σ/clean``, ``M/σ/certified/RADIUS``, ``M/σ/acr``; and against DPSGD, seed by seed,
-    ``M - dpsgd/σ/...``, ``M / dpsgd/σ/...``.
+    ``M - dpsgd/σ/...``, ``M / dpsgd/σ/...``. ``sequential/σ/agreement``: images, over all models, on which
+    sequential stopping decides as a fixed number of noisy copies does.
     """
     found: dict[str, Estimate] = {}
     runs = by_method(results)
@@ -99,6 +101,13 @@ def quantities(spec: Spec, tier: str, results: Sequence[Mapping[str, Any]]) -> d
                     found[f"{method} / dpsgd/{sigma}/{name}"] = ratio(
                         [own[seed] for seed in seeds], [other[seed] for seed in seeds]
                     )
+    for sigma in sorted({sigma for row in results for sigma in row["certified"]}):
+        certified = [row["certified"][sigma] for row in results if sigma in row["certified"]]
+        agree = sum(item["sequential"]["agree"] for item in certified)
+        pooled = proportion(agree, sum(item["at"]["0"][1] for item in certified))
+        found[f"sequential/{sigma}/agreement"] = replace(
+            pooled, n=len(certified), method=f"{pooled.method} over images"
+        )
     return found
 
 

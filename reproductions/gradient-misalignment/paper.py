@@ -125,15 +125,20 @@ def _of_terms(rows: Sequence[Mapping[str, Any]], pair: tuple[str, str]) -> dict[
     """What a private step costs: terms by group, their difference between groups, and direction against length."""
     found: dict[str, Estimate] = {}
     compared, reference = pair
-    for method, own in terms(rows).items():
+    runs = terms(rows)
+    for method, own in runs.items():
         for term in TERMS:
             for group in pair:
-                found[f"{method}/{term}/{group}"] = over_seeds(own[group][term])
-            differences = [x - y for x, y in zip(own[compared][term], own[reference][term], strict=True)]
-            found[f"{method}/{term}/{compared} - {reference}"] = over_seeds(differences)
-        excess = [x - y for x, y in zip(own[compared]["r_dir"], own[compared]["r_mag"], strict=True)]
-        found[f"{method}/r_dir - r_mag/{compared}"] = over_seeds(excess)
+                found[f"{method}/{term}/{group}"] = over_seeds(list(own[group][term].values()))
+            found[f"{method}/{term}/{compared} - {reference}"] = _apart(own[compared][term], own[reference][term])
+        found[f"{method}/r_dir - r_mag/{compared}"] = _apart(own[compared]["r_dir"], own[compared]["r_mag"])
+    for a, b in [names for names in COMPARED if set(names) <= set(runs)]:
+        found[f"{a} - {b}/r_dir/{compared}"] = _apart(runs[a][compared]["r_dir"], runs[b][compared]["r_dir"])
     return found
+
+
+def _apart(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
+    return over_seeds([a[seed] - b[seed] for seed in a if seed in b])
 
 
 def accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[int, Estimate]]]:
@@ -145,14 +150,14 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[in
     return found
 
 
-def terms(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Method -> group -> term -> its value in each training that was diagnosed."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+def terms(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, dict[int, float]]]]:
+    """Method -> group -> term -> seed -> its value, for the trainings that were diagnosed."""
+    found: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for row in rows:
         for group, values in row.get("misalignment", {}).items():
+            own = found.setdefault(row["method"], {}).setdefault(group, {})
             for name, value in values.items():
-                own = found.setdefault(row["method"], {}).setdefault(group, {})
-                own.setdefault(name, []).append(nan if value is None else value)
+                own.setdefault(name, {})[row["seed"]] = nan if value is None else value
     return found
 
 

@@ -116,3 +116,19 @@ def test_csv_beside_a_figure_holds_what_the_page_shows(tmp_path: Path) -> None:
         with open(run.path / "figures" / f"{item.name}.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))[1:]
         assert [["" if cell is None else str(cell) for cell in row] for row in as_rows(item)] == rows
+
+
+@pytest.mark.parametrize(("low", "high", "labels"), [(0.21, 0.49, 2), (0.03, 0.9, 2), (1e-4, 10.0, 3)])
+def test_a_log_axis_has_labels_whatever_it_spans(low: float, high: float, labels: int) -> None:
+    figure = Figure(
+        name="log",
+        title="Log",
+        caption="",
+        kind="scatter",
+        x_label="x",
+        y_label="y",
+        x_scale="log",
+        series=(Series(label="a", x=(low, high), y=(0.0, 1.0)),),
+    )
+    written = re.findall(r">([0-9.e-]+)</text>", draw(figure, prefix="p"))
+    assert sum(low * 0.9 <= float(text) <= high * 1.1 and "−" not in text for text in written) >= labels

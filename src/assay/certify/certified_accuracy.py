@@ -53,7 +53,7 @@ class CertifiedAccuracy:
     """Settings of the certified-accuracy probe."""
 
     sigma: float = option(
-        default=0.25, help="standard deviation of the noise, in units of the raw input", above=0, below=1e6
+        default=0.5, help="standard deviation of the noise, in units of the raw input", above=0, below=1e6
     )
     radii: tuple[float, ...] = option(
         default=(0.0, 0.25, 0.5, 0.75), help="L2 radii, in units of the raw input", at_least=0

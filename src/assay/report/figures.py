@@ -232,12 +232,25 @@ def _numeric(axes: Axes, figure: Figure) -> None:
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     if figure.x_scale != "linear":
         axes.set_xscale(figure.x_scale)
+        _log_ticks(axes)
         # The usual labels of powers are mathematics, which is switched off.
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter("")
     axes.set_ylim(_limits(figure.y_limits))
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _log_ticks(axes: Axes) -> None:
+    """Some labels within the axis, also where it spans less than a power of ten."""
+    from matplotlib.ticker import AutoLocator, LogLocator
+
+    low, high = axes.get_xlim()
+    decades = math.log10(high / low) if low > 0 else math.inf
+    if decades < 0.8:
+        axes.xaxis.set_major_locator(AutoLocator())
+    elif decades < 3:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
 
 
 def _limits(ends: tuple[float, float] | None) -> tuple[float, float] | None:

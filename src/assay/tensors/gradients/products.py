@@ -2,6 +2,11 @@
 
 The weight of a linear map that is applied at T positions of a sample has the gradient
 G_i = Σ_t e_it a_itᵀ, with inputs a_it [K] and output gradients e_it [O].
+
+Norms without gradients for T = 1: Goodfellow, Efficient Per-Example Gradient Computations
+(arXiv 1510.01799); for T > 1 by Gram matrices: Li et al. (arXiv 2110.05679); the weighted sum
+from the same factors without a second backward pass, chosen layer by layer: Bu et al., Differentially
+Private Optimization on Large Model at Small Cost (arXiv 2210.00038).
 """
 
 from __future__ import annotations
