@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy
 
 if TYPE_CHECKING:
+    from ..tensors.gradients import per_sample_gradients
     from .accounting import calibrate_noise, effective_noise, epsilon, gaussian_epsilon
     from .adaptive import GlobalAdapt, PerGroup
     from .clipping import PSAC, AutoS, ClipRule, Flat, Global, PerLayer
     from .decomposition import GroupMisalignment, misalignment
+    from .dp_cert import DPCert
     from .dp_sgd import DPSGD
     from .ledger import Event, Ledger, LedgerFile
     from .mechanism import PrivateGradient, Release
@@ -26,6 +28,7 @@ __all__ = [
     "PSAC",
     "AutoS",
     "ClipRule",
+    "DPCert",
     "Event",
     "Flat",
     "Global",
@@ -47,6 +50,7 @@ __all__ = [
     "epsilon",
     "gaussian_epsilon",
     "misalignment",
+    "per_sample_gradients",
     "poisson_sample",
     "sampling_seeds",
     "statement",
@@ -57,6 +61,7 @@ __getattr__, __dir__ = lazy(
     {
         "AutoS": ".clipping",
         "ClipRule": ".clipping",
+        "DPCert": ".dp_cert",
         "DPSGD": ".dp_sgd",
         "Event": ".ledger",
         "Flat": ".clipping",
@@ -80,6 +85,7 @@ __getattr__, __dir__ = lazy(
         "epsilon": ".accounting",
         "gaussian_epsilon": ".accounting",
         "misalignment": ".decomposition",
+        "per_sample_gradients": "..tensors.gradients",
         "poisson_sample": ".noise",
         "sampling_seeds": ".noise",
         "statement": ".statements",
