@@ -20,9 +20,9 @@ from assay.core.errors import SettingError, did_you_mean
 HERE = Path(__file__).resolve().parent
 SPEC = "spec.yaml"
 EXPERIMENT_KEYS = {
-    "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify", "margins"
+    "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify"
 }  # fmt: skip
-METHOD_KEYS = {"title", "recipe", "settings", "training", "seeds", "sigma"}
+METHOD_KEYS = {"title", "recipe", "settings", "training", "seeds", "sigma", "matched"}
 
 
 @dataclass(frozen=True)

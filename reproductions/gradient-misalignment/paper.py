@@ -80,32 +80,39 @@ def quantities(spec: Spec, tier: str, results: Sequence[Mapping[str, Any]]) -> d
     """Every number that is reported, by name.
 
     ``E/M/accuracy``, ``E/M/accuracy/GROUP``, ``E/M/cost/GROUP`` = π = accuracy without privacy minus accuracy,
-    ``E/M/gap`` = π of the compared group minus π of the reference group, and for pairs of methods
+    ``E/M/gap`` = π of the compared group minus π of the reference group, ``matched cost`` and ``matched gap``
+    the same against training without privacy at the learning rate of M, and for pairs of methods
     ``E/A - B/gap`` and ``E/B - A/accuracy/GROUP``. A difference is taken seed by seed.
     """
     found: dict[str, Estimate] = {}
     for experiment in spec.content["tiers"][tier]:
-        groups = spec.experiment(tier, experiment)["groups"]
+        content = spec.experiment(tier, experiment)
+        groups, methods = content["groups"], content["methods"]
         pair = (groups["compared"], groups["reference"])
         own = [row for row in results if row["experiment"] == experiment]
-        known = _of_methods(own, pair) | _of_terms(own, pair) | _of_comparisons(own, pair)
+        matched = {name: method.get("matched", BASELINE) for name, method in methods.items()}
+        known = _of_methods(own, pair, matched) | _of_terms(own, pair) | _of_comparisons(own, pair)
         found |= {f"{experiment}/{name}": estimate for name, estimate in known.items()}
     return found
 
 
-def _of_methods(rows: Sequence[Mapping[str, Any]], pair: tuple[str, str]) -> dict[str, Estimate]:
-    """Accuracies, and costs and gap where there is a baseline."""
+def _of_methods(
+    rows: Sequence[Mapping[str, Any]], pair: tuple[str, str], matched: Mapping[str, str]
+) -> dict[str, Estimate]:
+    """Accuracies; costs and gap against the baseline, and against its training at the method's own learning rate."""
     found: dict[str, Estimate] = {}
     runs = accuracies(rows)
     for method, own in runs.items():
         for group, values in own.items():
             name = "accuracy" if group == "all" else f"accuracy/{group}"
             found[f"{method}/{name}"] = share(combine(list(values.values())))
-        if method != BASELINE and BASELINE in runs:
-            costs = [minus(runs[BASELINE][group], own[group]) for group in pair]
+        for baseline, kind in ((BASELINE, ""), (matched[method], "matched ")):
+            if method == baseline or method.startswith(BASELINE) or baseline not in runs:
+                continue
+            costs = [minus(runs[baseline][group], own[group]) for group in pair]
             for group, cost in zip(pair, costs, strict=True):
-                found[f"{method}/cost/{group}"] = combine(list(cost.values()))
-            found[f"{method}/gap"] = combine(list(minus(*costs).values()))
+                found[f"{method}/{kind}cost/{group}"] = combine(list(cost.values()))
+            found[f"{method}/{kind}gap"] = combine(list(minus(*costs).values()))
     return found
 
 
@@ -188,15 +195,17 @@ def tables(spec: Spec, results: Results) -> dict[str, str]:
                     [*head, *_epsilons(trained[0]), *map(cell, shown), str(len(trained)), tier, _minutes(trained)]
                 )
                 if f"{name}/gap" in known:
-                    costs = [known[f"{name}/cost/{group}"] for group in groups.values()]
-                    cost.append([*head, *map(cell, [*costs, known[f"{name}/gap"]]), str(len(trained)), tier])
+                    costs = [known[f"{name}/cost/{group}"] for group in groups.values()] + [known[f"{name}/gap"]]
+                    costs += [known[f"{name}/matched gap"]] if f"{name}/matched gap" in known else []
+                    cells = [*map(cell, costs), ""][:4]
+                    cost.append([*head, *cells, str(len(trained)), tier])
         names = [_named(experiment, group) for group in groups.values()]
         ends = ["seeds", "tier"]
         made[f"{experiment}-accuracy"] = table(
             ["method", "learning rate", "ε (RDP)", "ε (PRV)", "accuracy", *names, *ends, "a training"], accuracy
         )
         made[f"{experiment}-cost"] = table(
-            ["method", "learning rate", *(f"cost π, {name}" for name in names), "gap", *ends], cost
+            ["method", "learning rate", *(f"cost π, {name}" for name in names), "gap", "gap, same rate", *ends], cost
         )
         if any("misalignment" in row for rows in results.values() for row in rows if row["experiment"] == experiment):
             made[f"{experiment}-misalignment"] = _misalignment(spec, results, experiment)
@@ -234,7 +243,7 @@ def _misalignment(spec: Spec, results: Results, experiment: str) -> str:
 
 
 def figures(spec: Spec, results: Results) -> list[Figure]:
-    """Accuracy by group and method; one figure an experiment, of the largest tier with results."""
+    """Accuracy by group and method, and what a step costs; of the largest tier with results of an experiment."""
     made = []
     for experiment, content in spec.content["experiments"].items():
         tiers = [tier for tier in ("published", "cpu") if experiment in spec.content["tiers"][tier]]
@@ -242,24 +251,10 @@ def figures(spec: Spec, results: Results) -> list[Figure]:
         if tier is None:
             continue
         known = quantities(spec, tier, results[tier])
-        methods = spec.experiment(tier, experiment)["methods"]
-        series = []
-        for group in content["groups"].values():
-            shown = {
-                f"{own['title']}, {_rate(content, own)}": known[f"{experiment}/{method}/accuracy/{group}"]
-                for method, own in methods.items()
-                if f"{experiment}/{method}/accuracy/{group}" in known
-            }
-            ends = [(max(0.0, item.lo), min(1.0, item.hi)) for item in shown.values()]
-            series.append(
-                Series(
-                    label=_named(experiment, group),
-                    x=tuple(shown),
-                    y=tuple(item.value for item in shown.values()),
-                    lo=tuple(lo for lo, _ in ends),
-                    hi=tuple(hi for _, hi in ends),
-                )
-            )
+        methods = {
+            f"{own['title']}, {_rate(content, own)}": f"{experiment}/{method}"
+            for method, own in spec.experiment(tier, experiment)["methods"].items()
+        }
         made.append(
             Figure(
                 name=f"{experiment}-accuracy",
@@ -268,11 +263,45 @@ def figures(spec: Spec, results: Results) -> list[Figure]:
                 kind="bar",
                 x_label="method, learning rate",
                 y_label="accuracy on the test set",
-                series=tuple(series),
+                series=tuple(
+                    _bars(
+                        _named(experiment, group),
+                        {label: known.get(f"{name}/accuracy/{group}") for label, name in methods.items()},
+                    )
+                    for group in content["groups"].values()
+                ),
                 y_limits=(0, 1),
             )
         )
+        compared = content["groups"]["compared"]
+        if any(f"{name}/r_dir/{compared}" in known for name in methods.values()):
+            made.append(
+                Figure(
+                    name=f"{experiment}-misalignment",
+                    title=f"{content['title']}: what a private step costs {_named(experiment, compared)}",
+                    caption=f"Tier {tier}. Bars: mean over snapshots and seeds; whiskers: 95 % intervals over seeds.",
+                    kind="bar",
+                    x_label="method, learning rate",
+                    y_label=f"excess loss of {_named(experiment, compared)} a step (nats)",
+                    series=tuple(
+                        _bars(words, {label: known.get(f"{name}/{term}/{compared}") for label, name in methods.items()})
+                        for term, words in (("r_dir", "direction"), ("r_mag", "length"), ("r_noise", "noise"))
+                    ),
+                )
+            )
     return made
+
+
+def _bars(label: str, shown: Mapping[str, Estimate | None]) -> Series:
+    """One bar for each name that has an estimate."""
+    known = {name: estimate for name, estimate in shown.items() if estimate is not None}
+    return Series(
+        label=label,
+        x=tuple(known),
+        y=tuple(item.value for item in known.values()),
+        lo=tuple(item.lo for item in known.values()),
+        hi=tuple(item.hi for item in known.values()),
+    )
 
 
 def _rate(content: Mapping[str, Any], own: Mapping[str, Any]) -> str:

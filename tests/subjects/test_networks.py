@@ -12,6 +12,8 @@ from assay.core.errors import ModelError
 from assay.data import load_data
 from assay.subjects import NETWORKS, build_network, load_target
 
+SMALLEST = {"fair-cnn": 5, "fair-cnn-stride2": 7, "dp-cert-cnn": 14, "tanh-cnn": 8}
+
 
 @settings(max_examples=40)
 @given(
@@ -25,6 +27,7 @@ from assay.subjects import NETWORKS, build_network, load_target
 def test_every_network_maps_images_to_logits(
     name: str, channels: int, classes: int, height: int, width: int, batch: int
 ) -> None:
+    height, width = max(height, SMALLEST.get(name, 4)), max(width, SMALLEST.get(name, 4))
     network = build_network(name, in_channels=channels, num_classes=classes, image_size=(height, width)).eval()
     logits = network(torch.rand(batch, channels, height, width))
     assert logits.shape == (batch, classes)
@@ -36,6 +39,23 @@ def test_resnets_have_the_published_number_of_parameters(depth: int, parameters:
     network = build_network(f"resnet{depth}", in_channels=3, num_classes=10, image_size=32)
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == depth - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "side", "parameters"),
+    [("fair-cnn", 1, 28, 97114), ("dp-cert-cnn", 1, 28, 26010), ("tanh-cnn", 3, 32, 550570)],
+)
+def test_networks_of_private_training_have_the_published_size(
+    name: str, channels: int, side: int, parameters: int
+) -> None:
+    network = build_network(name, in_channels=channels, num_classes=10, image_size=side)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(("name", "smallest"), sorted(SMALLEST.items()))
+def test_too_small_an_image_is_refused_with_the_smallest_side(name: str, smallest: int) -> None:
+    with pytest.raises(ModelError, match=f"from {smallest} up"):
+        build_network(name, in_channels=1, num_classes=2, image_size=smallest - 1)
 
 
 def test_the_shortcut_pads_with_zeros_on_both_sides() -> None:

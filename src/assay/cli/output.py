@@ -32,6 +32,16 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, ri
         print(plain_table(title, heads, cells, right=right))
 
 
+def sentences(lines: Iterable[str]) -> None:
+    """Print sentences, one a line; on a terminal broken between words."""
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    for line in map(printable, lines):
+        print(textwrap.fill(line, width, subsequent_indent="  ") if sys.stdout.isatty() else line)
+
+
 def plain_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()) -> str:
     """The table as text.
 

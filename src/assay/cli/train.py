@@ -12,7 +12,7 @@ from ..core.errors import DataError
 from ..core.methods import MethodCard, card, cards, settings_of
 from .common import add_data_flags, command_line, read_data, seed_number, whole
 from .flags import add_settings_flags, settings_from
-from .output import byline, metric_rows, show_findings, table
+from .output import byline, metric_rows, sentences, show_findings, table
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -71,8 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         ahead = forecast(recipe, **what)
         print(f"{arguments.card.title} of {arguments.network} on {len(data)} samples: {ahead}.")
-        for sentence in ahead.outlook:
-            print(sentence)
+        sentences(ahead.outlook)
         print("Nothing was written.")
         return 0
     with Progress(enabled=not arguments.no_progress, verbose=True) as progress:
@@ -80,8 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if done.metrics:
         table("Result", ["metric", "value", "95% interval", "n"], metric_rows([done]), right=[1, 3])
     show_findings([done])
-    for sentence in recipe.closing(done.path):
-        print(sentence)
+    sentences(recipe.closing(done.path))
     print(f"Model: {arguments.out}\nExamine it: assay audit --model run:{arguments.out} --data {arguments.data}")
     return 0
 

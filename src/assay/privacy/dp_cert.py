@@ -176,7 +176,8 @@ class DPCert(DPSGD):
         """Where each sample's average over its own noise is worst, the model in evaluation mode: [b, C, H, W]."""
         effort = self.parameters
         eps = ramped(effort["attack_eps"], state.step // state.steps_per_epoch, effort["ramp_epochs"])
-        passes = effort["attack_steps"] * self.views * len(batch.images) if eps else 0
+        share = batch.size // state.accelerator.num_processes  # expected, as in DPSGD.step: true sizes are private
+        passes = effort["attack_steps"] * self.views * share if eps else 0
         state.cost.forward += passes
         state.cost.backward += passes
         with state.evaluating():

@@ -139,9 +139,10 @@ class DPSGD(Recipe):
         private = self._companion(state)
         private.begin_step()
         inputs = self.inputs(state, batch)
-        passes = inputs.shape[0] * (inputs.shape[1] if self.uses_views else 1)
-        state.cost.forward += passes
-        state.cost.backward += passes
+        # Counted is the expected number: sums of the true batch sizes would tell who took part, outside the ledger.
+        expected = batch.size // state.accelerator.num_processes * (inputs.shape[1] if self.uses_views else 1)
+        state.cost.forward += expected
+        state.cost.backward += expected
         groups = private.groups[batch.rows].to(batch.labels.device)
         try:
             released = private.mechanism.step(inputs, batch.labels, groups)

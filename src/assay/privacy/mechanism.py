@@ -72,6 +72,7 @@ class PrivateGradient:
     Reference:
         Abadi et al., Deep Learning with Differential Privacy, 2016, arXiv:1607.00133.
 
+    >>> import torch
     >>> from assay.privacy import Flat, SeededNoise
     >>> from assay.tensors.gradients import PerSample
     >>> model = torch.nn.Linear(3, 2)

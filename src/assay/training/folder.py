@@ -5,7 +5,8 @@ checkpoint.pt      model, optimiser, average and position; tensors and plain val
 history.jsonl      one line an epoch
 model.safetensors  the weights to use
 model.json         the network around them
-                   and what the recipe adds
+
+A recipe may add files of its own.
 """
 
 from __future__ import annotations
