@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe: Recipe = settings_from(arguments, settings_of(arguments.card))
     settings = settings_from(arguments, TrainSettings)
-    data = _training_data(arguments)
+    data = training_data(arguments)
     validation = read_data(arguments, split=arguments.validation) if arguments.validation else None
     what = {
         "data": data,
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _training_data(arguments: argparse.Namespace) -> Dataset:
+def training_data(arguments: argparse.Namespace) -> Dataset:
     """The split that was named; else the training split; else, where there are no splits, everything."""
     if arguments.split is not None:
         return read_data(arguments, limit=arguments.limit)
