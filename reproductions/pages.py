@@ -31,11 +31,22 @@ def load_results(spec: Spec) -> Results:
 
 
 def save_results(spec: Spec, tier: str, results: Sequence[dict[str, Any]]) -> Results:
-    """Put the results of one tier in the place of those that were there; one line a training."""
-    tiers = {**load_results(spec), tier: list(results)}
+    """Add the results of one tier to those that are there, in the order of the jobs; one line a training.
+
+    What is there stays where it has no successor and its plan is still that of the specification, so that
+    neither a part of the jobs nor an empty work folder takes anything away.
+    """
+    earlier = load_results(spec)
+    rows = {(row["experiment"], row["method"], row["seed"]): row for row in [*earlier.get(tier, []), *results]}
+    seeds = sorted({seed for _, _, seed in rows})
+    jobs = spec.jobs(tier, seeds=seeds) if rows else []
+    kept = [rows[key] for job in jobs if (key := (job.experiment, job.method, job.seed)) in rows]
+    plans = {job.digest for job in jobs}
+    tiers = {**earlier, tier: [row for row in kept if row["plan"] in plans]}
     lines = [
-        f' "{name}": [\n  ' + ",\n  ".join(json.dumps(row, sort_keys=True) for row in rows) + "\n ]"
-        for name, rows in sorted(tiers.items())
+        f' "{name}": [\n  ' + ",\n  ".join(json.dumps(row, sort_keys=True) for row in content) + "\n ]"
+        for name, content in sorted(tiers.items())
+        if content
     ]
     write_atomic(spec.folder / RESULTS, '{"schema": 1, "tiers": {\n' + ",\n".join(lines) + "\n}}\n")
     return tiers

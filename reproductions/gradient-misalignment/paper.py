@@ -197,7 +197,7 @@ def tables(spec: Spec, results: Results) -> dict[str, str]:
                 if f"{name}/gap" in known:
                     costs = [known[f"{name}/cost/{group}"] for group in groups.values()] + [known[f"{name}/gap"]]
                     costs += [known[f"{name}/matched gap"]] if f"{name}/matched gap" in known else []
-                    cells = [*map(cell, costs), ""][:4]
+                    cells = [*(_with_seeds(item, len(trained)) for item in costs), ""][:4]
                     cost.append([*head, *cells, str(len(trained)), tier])
         names = [_named(experiment, group) for group in groups.values()]
         ends = ["seeds", "tier"]
@@ -210,6 +210,11 @@ def tables(spec: Spec, results: Results) -> dict[str, str]:
         if any("misalignment" in row for rows in results.values() for row in rows if row["experiment"] == experiment):
             made[f"{experiment}-misalignment"] = _misalignment(spec, results, experiment)
     return made
+
+
+def _with_seeds(estimate: Estimate, seeds: int) -> str:
+    """A cell that says so where fewer trainings are behind it than the row has."""
+    return cell(estimate) + (f" ({estimate.n} seed{'s' * (estimate.n != 1)})" if estimate.n != seeds else "")
 
 
 def _misalignment(spec: Spec, results: Results, experiment: str) -> str:

@@ -43,10 +43,22 @@ def test_expected_values_name_a_source_and_a_reason(spec):
     for item in content["values"]:
         assert item["read_in"] in content["read_in"]
         assert item["why"]
-    names = {
-        name for tier, rows in pages.load_results(spec).items() for name in spec.code().quantities(spec, tier, rows)
-    }
-    assert {item["quantity"] for item in [*content["values"], *content["claims"]]} <= names
+
+
+def test_every_expected_quantity_follows_from_the_specification(spec):
+    """Had every job of the cpu tier ended, each quantity would be there: none is misspelt."""
+    rows = pages.load_results(spec)["cpu"]
+    ended = {(row["experiment"], row["method"], row["seed"]) for row in rows}
+    for job in spec.jobs("cpu"):
+        if (job.experiment, job.method, job.seed) not in ended:
+            row = next(row for row in rows if row["experiment"] == job.experiment)
+            rows.append({**row, "method": job.method, "seed": job.seed})
+            if "certify" in job.plan:
+                any_one = next(iter(row["certified"].values()))
+                rows[-1]["certified"] = {f"{sigma:g}": any_one for sigma in job.plan["certify"]["sigma"]}
+    content = pages.expected(spec, pages.load_results(spec))
+    names = spec.code().quantities(spec, "cpu", rows)
+    assert {item["quantity"] for item in [*content["values"], *content["claims"]]} <= set(names)
 
 
 def test_writing_again_changes_nothing(spec, tmp_path):
@@ -58,6 +70,18 @@ def test_writing_again_changes_nothing(spec, tmp_path):
         pages.save_results(copy, tier, rows)
     pages.write(copy)
     assert {path.name: path.read_bytes() for path in copy.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_part_of_the_jobs_takes_no_result_away_and_a_changed_plan_does(spec, tmp_path):
+    shutil.copytree(spec.folder, tmp_path / spec.paper)
+    copy = Spec(spec.paper, tmp_path / spec.paper, spec.content)
+    rows = pages.load_results(copy)["cpu"]
+    pages.save_results(copy, "cpu", [])
+    assert pages.load_results(copy)["cpu"] == rows
+    pages.save_results(copy, "cpu", [{**rows[0], "wall_seconds": -1.0}])
+    assert [row["wall_seconds"] for row in pages.load_results(copy)["cpu"]].count(-1.0) == 1
+    pages.save_results(copy, "cpu", [{**rows[0], "plan": "00000000"}])
+    assert pages.load_results(copy)["cpu"] == rows[1:]
 
 
 def test_a_page_without_the_markers_of_a_table_is_refused(spec, tmp_path):
