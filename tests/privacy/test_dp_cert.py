@@ -118,7 +118,7 @@ def test_smoothadv_attacks_with_the_budget_of_its_epoch(digits: Dataset) -> None
             assert torch.allclose(found, expected, atol=1e-6)
         state.cost.forward = state.cost.backward = 0
         recipe.inputs(state, batch)
-        assert (state.cost.forward, state.cost.backward) == (6 * len(batch.images), 6 * len(batch.images))
+        assert (state.cost.forward, state.cost.backward) == (6 * batch.size, 6 * batch.size)
 
 
 @pytest.mark.parametrize("recipe", RECIPES[:5], ids=name_of)
