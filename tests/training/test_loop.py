@@ -324,8 +324,11 @@ class TestRefusals:
             go(tmp_path / "file")
 
 
-def test_the_forecast_counts_what_the_training_does(go, tmp_path: Path, digits: Dataset, held_out: Dataset) -> None:
-    recipe, settings = Adversarial(steps=2), build(TrainSettings, {"epochs": 2, "batch_size": 50})
+@pytest.mark.parametrize("burn_in", [0.0, 0.5])
+def test_the_forecast_counts_what_the_training_does(
+    go, tmp_path: Path, digits: Dataset, held_out: Dataset, burn_in: float
+) -> None:
+    recipe, settings = Adversarial(steps=2, burn_in=burn_in), build(TrainSettings, {"epochs": 2, "batch_size": 50})
     ahead = forecast(recipe, data=digits, validation=held_out, network="mlp", settings=settings)
     run = go(tmp_path, recipe, epochs=2, batch_size=50)
     assert (ahead.steps, ahead.forward, ahead.backward) == (4, run.cost.forward, run.cost.backward)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from assay.training.snapshots import read_moments
+
 PROGRAM = """
 import sys
 from assay.core.errors import AssayError
@@ -21,7 +23,9 @@ from assay.training import Adversarial, TrainSettings, train
 
 source, out, rate = sys.argv[1], sys.argv[2], float(sys.argv[3])
 data = load_data(source, split="train").head(65)
-settings = TrainSettings(epochs=2, batch_size=16, learning_rate=rate, ema=0.9, augment="crop-flip", select="loss")
+settings = TrainSettings(
+    epochs=2, batch_size=16, learning_rate=rate, ema=0.9, augment="crop-flip", select="loss", watch=4
+)
 try:
     run = train(
         Adversarial(eps=0.1, steps=3), data=data, validation=load_data(source).head(41), out=out, settings=settings
@@ -72,6 +76,14 @@ def test_the_weights_agree_up_to_the_order_of_sums(runs: tuple[Path, Path]) -> N
     assert one.keys() == two.keys()
     for name in one:
         assert torch.allclose(one[name], two[name], atol=2e-4, rtol=1e-3), name
+
+
+def test_the_moments_agree(runs: tuple[Path, Path]) -> None:
+    one, two = (read_moments(path) for path in runs)
+    assert [moment.step for moment in one] == [moment.step for moment in two] == [0, 4, 8, 10]
+    for first, second in zip(one, two, strict=True):
+        weights, others = load_file(first.file), load_file(second.file)
+        assert all(torch.allclose(weights[name], others[name], atol=2e-4, rtol=1e-3) for name in weights)
 
 
 def test_the_history_agrees(runs: tuple[Path, Path]) -> None:

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from assay.training.snapshots import files
+
 PROGRAM = """
 import sys
 import assay
@@ -17,7 +19,9 @@ from assay.data import load_data
 from assay.training import Trades, TrainSettings, train
 
 data, held_out = load_data(sys.argv[1], split="train"), load_data(sys.argv[1])
-settings = TrainSettings(epochs=6, batch_size=8, ema=0.9, augment="crop-flip", checkpoint_every=2, select="loss")
+settings = TrainSettings(
+    epochs=6, batch_size=8, ema=0.9, augment="crop-flip", checkpoint_every=2, select="loss", watch=5
+)
 print("ready", flush=True)
 train(Trades(steps=3), data=data, validation=held_out, out=sys.argv[2], settings=settings)
 """
@@ -58,6 +62,9 @@ def test_killed_trainings_end_with_the_same_bytes(tmp_path: Path, digits_file: P
     assert killed
     if not (tmp_path / "killed/model.safetensors").exists():
         assert finish(start(digits_file, tmp_path / "killed")) == 0
-    for name in ("model.safetensors", "history.jsonl", "samples.parquet"):
+    moments_kept = {f"moments/{path.name}" for path in (tmp_path / "whole/moments").iterdir()}
+    assert moments_kept == set(files(5, 78))
+    assert {f"moments/{path.name}" for path in (tmp_path / "killed/moments").iterdir()} == moments_kept
+    for name in ("model.safetensors", "history.jsonl", "samples.parquet", *moments_kept):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list((tmp_path / "killed").glob(".*.tmp"))

@@ -6,17 +6,19 @@ Stop it when you like: the same command goes on to the same result, bit for bit.
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
-from ..core.errors import DataError
+from ..core.errors import DataError, SettingError, did_you_mean
 from ..core.methods import MethodCard, card, cards, settings_of
 from .common import add_data_flags, command_line, read_data, seed_number, whole
-from .flags import add_settings_flags, settings_from
+from .flags import add_settings_flags, destination, settings_from
 from .output import byline, metric_rows, sentences, show_findings, table
 
 if TYPE_CHECKING:
     from ..data import Dataset
-    from ..training.job import Recipe
+    from ..training.presets import Preset
+    from ..training.recipe import Recipe
 
 DEFAULT_NETWORK = "small-cnn"
 
@@ -30,11 +32,15 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
     recipe = card(words[0], "recipe")
     from ..training import TrainSettings
 
+    kind: type[Recipe] = settings_of(recipe)
     parser.prog = f"assay train {recipe.name}"
     parser.description = describe(recipe)
-    parser.add_argument(
-        "--network", default=DEFAULT_NETWORK, metavar="NAME", help=f"reference network (default: {DEFAULT_NETWORK})"
-    )
+    parser.set_defaults(preset=None)
+    if kind.presets:
+        parser.add_argument("--preset", metavar="NAME", help="begin with one of the presets below; other flags win")
+        rows = [f"  {name}\n    {preset.remark}" for name, preset in kind.presets.items()]
+        parser.epilog = "\n".join(["presets:", *rows])
+    parser.add_argument("--network", metavar="NAME", help=f"reference network (default: {DEFAULT_NETWORK})")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the model and its record")
     parser.add_argument(
         "--seed", type=seed_number, default=0, metavar="N", help="seed of everything random (default: 0)"
@@ -43,10 +49,18 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
     parser.add_argument("--no-progress", action="store_true", help="show no progress bars")
     parser.add_argument("--dry-run", action="store_true", help="tell what it would cost, and stop")
     parser.add_argument("--limit", type=whole, metavar="N", help="train on the first N samples (default: all)")
+    parser.add_argument(
+        "--watch-boundary",
+        type=every,
+        metavar="every=N",
+        help="keep the weights every N steps (--watch N), and run 'assay dynamics' on the training data at the end",
+    )
     add_data_flags(parser, default=None, default_split="train")
-    add_settings_flags(parser, settings_of(recipe), title=f"recipe {recipe.name}")
+    add_settings_flags(parser, kind, title=f"recipe {recipe.name}")
     add_settings_flags(parser, TrainSettings, title="training")
     arguments = parser.parse_args(words[1:])
+    if arguments.watch_boundary:
+        watch_from(arguments, destination(TrainSettings, "watch"))
     arguments.card = recipe
     arguments.command = command_line("train", words)
     return arguments
@@ -57,20 +71,19 @@ def run(arguments: argparse.Namespace) -> int:
     from ..core.progress import Progress
     from ..training import TrainSettings, forecast, train
 
-    recipe: Recipe = settings_from(arguments, settings_of(arguments.card))
-    settings = settings_from(arguments, TrainSettings)
+    kind: type[Recipe] = settings_of(arguments.card)
+    preset = preset_of(kind, arguments.preset)
+    recipe = settings_from(arguments, kind, preset.recipe if preset else None)
+    settings = settings_from(arguments, TrainSettings, preset.training if preset else None)
+    network = arguments.network or (preset.network if preset else DEFAULT_NETWORK)
     data = training_data(arguments)
     validation = read_data(arguments, split=arguments.validation) if arguments.validation else None
-    what = {
-        "data": data,
-        "network": arguments.network,
-        "validation": validation,
-        "settings": settings,
-        "seed": arguments.seed,
-    }
+    what = {"data": data, "network": network, "validation": validation, "settings": settings, "seed": arguments.seed}
     if arguments.dry_run:
         ahead = forecast(recipe, **what)
-        print(f"{arguments.card.title} of {arguments.network} on {len(data)} samples: {ahead}.")
+        print(f"{arguments.card.title} of {network} on {len(data)} samples: {ahead}.")
+        if preset:
+            print(f"Preset {arguments.preset}: {preset.remark}")
         sentences(ahead.outlook)
         print("Nothing was written.")
         return 0
@@ -81,7 +94,34 @@ def run(arguments: argparse.Namespace) -> int:
     show_findings([done])
     sentences(recipe.closing(done.path))
     print(f"Model: {arguments.out}\nExamine it: assay audit --model run:{arguments.out} --data {arguments.data}")
+    if arguments.watch_boundary and os.environ.get("RANK", "0") == "0":
+        from .dynamics import watch
+
+        watch(arguments, done.path, data)
     return 0
+
+
+def preset_of(kind: type[Recipe], name: str | None) -> Preset | None:
+    """The preset of a recipe by name; an unknown name is an error with a hint."""
+    if name is None:
+        return None
+    if name not in kind.presets:
+        raise SettingError(f"There is no preset named {name!r}.{did_you_mean(name, kind.presets)}")
+    return kind.presets[name]
+
+
+def every(text: str) -> int:
+    """``every=N`` or N: a whole number from 1 up."""
+    return whole(text.removeprefix("every="))
+
+
+def watch_from(arguments: argparse.Namespace, place: str) -> None:
+    """``--watch-boundary`` sets ``--watch``; both together must agree."""
+    if getattr(arguments, place, None) not in (None, str(arguments.watch_boundary)):
+        raise SettingError(
+            f"--watch is {getattr(arguments, place)} and --watch-boundary {arguments.watch_boundary}; give one of them."
+        )
+    setattr(arguments, place, str(arguments.watch_boundary))
 
 
 def training_data(arguments: argparse.Namespace) -> Dataset:

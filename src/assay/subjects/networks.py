@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import ModelError, did_you_mean
+from .preactivation import preact_resnet18, wide_resnet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -254,6 +255,11 @@ NETWORKS: dict[str, Reference] = {
         f"resnet{depth}": Reference(partial(cifar_resnet, depth), IMAGENET_MEAN, IMAGENET_STD)
         for depth in RESNET_DEPTHS
     },
+    "preact-resnet18": Reference(preact_resnet18),
+    "preact-resnet18-gn": Reference(partial(preact_resnet18, grouped=1)),
+    "wrn-10-1-swish": Reference(partial(wide_resnet, depth=10, widen=1)),
+    "wrn-28-10-swish": Reference(wide_resnet),
+    "wrn-28-10-swish-gn": Reference(partial(wide_resnet, grouped=1)),
 }
 
 

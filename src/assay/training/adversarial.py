@@ -44,6 +44,8 @@ class Adversarial(InnerProblem):
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Attack, then one forward and backward pass on what it found."""
+        if self.burning_in(state):
+            return self.plain_step(state, batch)
         points = self.attack(state, batch)
         losses = cross_entropy(state.logits(points), batch.labels, self.label_smoothing)
         loss = batch.mean(losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 
 from ..core.probes import Cost
 from ..data.dataset import Dataset
+from . import snapshots
 from .batches import Batch
+from .burn_in import BurnIn
 from .job import Job, Recipe, TrainSettings, make_job
 from .loop import Session
 from .state import TrainState
@@ -23,7 +26,7 @@ PROBES = 3
 class Forecast:
     """Steps, passes in samples, and seconds of a whole training, validation included.
 
-    ``outlook`` holds the recipe's own sentences on what it will amount to.
+    ``outlook`` holds sentences on what it will amount to: the recipe's own, and the space that kept weights take.
     """
 
     steps: int
@@ -50,22 +53,34 @@ def forecast(
 ) -> Forecast:
     """Estimate the cost of ``train`` with the same arguments on this machine.
 
-    Cost: four steps of training and of validation, the first of each to warm up.
+    Cost: four steps of training and of validation, the first of each to warm up; four more where there is a burn-in.
     """
     job = make_job(recipe, data=data, network=network, validation=validation, settings=settings, seed=seed)
     session = Session.of(job)
     with session.prepared() as state:
         _, batch = next(session.batches().in_order())
-        total = _probe(state, batch, lambda: _step(job, state, batch), len(job.data) * job.settings.epochs)
+        total = Cost()
+        for first, samples in _phases(job):
+            total += _probe(state, batch, functools.partial(_step, job, state, batch, first), samples)
         if job.validation is not None:
             validator = Validator(job, state)
             _, part = next(validator.batches.in_order())
             rounds = -(-job.settings.epochs // job.settings.validate_every) + 1
             total += _probe(state, part, lambda: _check(validator, state, part), len(job.validation) * rounds)
-    return Forecast(job.total_steps, total.forward, total.backward, total.seconds, tuple(job.recipe.outlook(job)))
+        outlook = (*job.recipe.outlook(job), *snapshots.outlook(state))
+    return Forecast(job.total_steps, total.forward, total.backward, total.seconds, outlook)
 
 
-def _step(job: Job, state: TrainState, batch: Batch) -> None:
+def _phases(job: Job) -> list[tuple[int, float]]:
+    """The parts of a training whose steps cost alike: the first step of each, and its samples."""
+    burnt = job.recipe.burn_in_steps(job.total_steps) if isinstance(job.recipe, BurnIn) else 0
+    a_step = len(job.data) * job.settings.epochs / job.total_steps
+    parts = [(0, burnt * a_step), (burnt, (job.total_steps - burnt) * a_step)]
+    return [(first, samples) for first, samples in parts if samples]
+
+
+def _step(job: Job, state: TrainState, batch: Batch, number: int) -> None:
+    state.step = number
     state.begin_step()
     state.apply(job.recipe.step(state, batch))
 
@@ -75,7 +90,7 @@ def _check(validator: Validator, state: TrainState, batch: Batch) -> None:
         validator.columns(state, batch)
 
 
-def _probe(state: TrainState, batch: Batch, work: Callable[[], None], samples: int) -> Cost:
+def _probe(state: TrainState, batch: Batch, work: Callable[[], None], samples: float) -> Cost:
     """The cost of ``samples`` samples, from timed repetitions of work on one batch."""
     work()
     before = dataclasses.replace(state.cost)

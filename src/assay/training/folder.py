@@ -5,6 +5,7 @@ checkpoint.pt      model, optimiser, average and position; tensors and plain val
 history.jsonl      one line an epoch
 model.safetensors  the weights to use
 model.json         the network around them
+moments/           weights on the way, where they are watched
 
 A recipe may add files of its own.
 """
@@ -30,6 +31,7 @@ from ..core.probes import Finding, Measurement
 from ..core.runs import RunWriter
 from ..core.settings import as_dict
 from ..subjects.loaders import load_target
+from . import snapshots
 from .job import Job
 from .recipe import Report
 from .state import TrainState
@@ -125,7 +127,7 @@ def restore(out: Path, identity: str, state: TrainState) -> Log:
     """Put the state back to the last checkpoint; a fresh log if there is none.
 
     Raises:
-        RunError: the checkpoint belongs to another training.
+        RunError: the checkpoint belongs to another training, or a moment that was kept before it is gone.
     """
     path = out / CHECKPOINT
     if not path.exists():
@@ -137,6 +139,7 @@ def restore(out: Path, identity: str, state: TrainState) -> Log:
     if content["identity"] != identity:
         raise RunError(f"{str(path)!r} belongs to another training. Choose another output folder, or remove it.")
     state.load_state_dict(content["state"])
+    snapshots.check(out, state)
     return Log(**content["log"])
 
 
@@ -159,5 +162,5 @@ def finish(
         measurement,
         sample_ids=ids,
         target=load_target(f"run:{writer.path}").describe(),
-        keep=(MODEL, WEIGHTS, HISTORY, *report.files),
+        keep=(MODEL, WEIGHTS, HISTORY, *report.files, *snapshots.files(job.settings.watch, job.total_steps)),
     )

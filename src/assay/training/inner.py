@@ -13,8 +13,8 @@ from ..search.engine import Space, Work
 from ..search.threat import ThreatModel
 from ..tensors.random import normal
 from .batches import START, Batch
+from .burn_in import BurnIn
 from .losses import cross_entropy
-from .recipe import Recipe
 from .state import TrainState
 
 BOUNDS = (0.0, 1.0)
@@ -22,7 +22,7 @@ SMALL_START = 0.001
 
 
 @settings
-class InnerProblem(Recipe):
+class InnerProblem(BurnIn):
     """Threat model and effort of the inner maximisation; recipes inherit these settings."""
 
     norm: str = option(default="linf", help="norm of the perturbation", choices=("linf", "l2"))
@@ -34,6 +34,10 @@ class InnerProblem(Recipe):
     def threat(self) -> ThreatModel:
         """Norm and budget."""
         return ThreatModel(self.norm, self.eps)
+
+    def adversary(self) -> InnerProblem:
+        """This inner problem itself."""
+        return self
 
     def attack(self, state: TrainState, batch: Batch) -> Tensor:
         """PGD on the cross-entropy from a random point of the ball: [b, C, H, W]."""

@@ -11,7 +11,6 @@ from ..core.methods import MethodCard, card, cards, settings_of
 from ..core.settings import as_dict, build, option, settings
 from ..data.dataset import Dataset
 from ..subjects.networks import reference
-from .inner import InnerProblem
 from .recipe import Recipe
 
 
@@ -45,6 +44,9 @@ class TrainSettings:
         choices=("last", "accuracy", "loss", "robust_accuracy"),
     )
     checkpoint_every: int = option(default=0, help="steps between checkpoints; 0: one an epoch", at_least=0)
+    watch: int = option(
+        default=0, help="keep the weights every so many steps, for 'assay dynamics'; 0: never", at_least=0
+    )
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
@@ -81,7 +83,7 @@ class Job:
             raise SettingError(
                 f"TrainSettings.select is {select!r}, which needs validation data; give some, or use 'last'."
             )
-        if select == "robust_accuracy" and not isinstance(self.recipe, InnerProblem):
+        if select == "robust_accuracy" and self.recipe.adversary() is None:
             raise SettingError(
                 f"TrainSettings.select is 'robust_accuracy', but the recipe {self.card.name!r} has no attack; "
                 "use 'accuracy', 'loss' or 'last'."

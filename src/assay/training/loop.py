@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from ..core.errors import AssayError, Incomplete, NotYetSupported, RunError
@@ -27,13 +25,14 @@ from ..core.seeds import seed as named_seed
 from ..data.dataset import Dataset
 from ..subjects.networks import build_network
 from ..subjects.tasks import Normalize
-from . import folder
+from . import folder, snapshots
 from .batches import Batches
 from .interrupts import Interrupts
 from .job import Job, Recipe, TrainSettings, make_job
 from .outcome import measure
 from .recipe import Halted
 from .state import TrainState
+from .surroundings import undisturbed
 from .validation import Validator
 
 if TYPE_CHECKING:
@@ -138,31 +137,23 @@ class Session:
         Args:
             out: the run folder, where this process writes to one.
         """
-        job, cudnn = self.job, torch.backends.cudnn
-        earlier = cudnn.deterministic, cudnn.benchmark, random.getstate(), np.random.get_state()
-        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            try:
-                cudnn.deterministic, cudnn.benchmark = True, False
-                torch.manual_seed(named_seed(job.seed, "weights"))
-                channels, height, width = job.data.shape
-                network = build_network(
-                    job.network, in_channels=channels, num_classes=job.data.num_classes, image_size=(height, width)
-                )
-                state = TrainState(
-                    self.accelerator,
-                    network,
-                    Normalize(*job.normalization),
-                    job.settings,
-                    steps_per_epoch=job.steps_per_epoch,
-                    seed=job.seed,
-                )
-                state.companion = job.recipe.companion(job, state, out)
-                yield state
-            finally:
-                cudnn.deterministic, cudnn.benchmark = earlier[:2]
-                random.setstate(earlier[2])
-                np.random.set_state(earlier[3])
+        job = self.job
+        with undisturbed(self.accelerator.device):
+            torch.manual_seed(named_seed(job.seed, "weights"))
+            channels, height, width = job.data.shape
+            network = build_network(
+                job.network, in_channels=channels, num_classes=job.data.num_classes, image_size=(height, width)
+            )
+            state = TrainState(
+                self.accelerator,
+                network,
+                Normalize(*job.normalization),
+                job.settings,
+                steps_per_epoch=job.steps_per_epoch,
+                seed=job.seed,
+            )
+            state.companion = job.recipe.companion(job, state, out)
+            yield state
 
     def batches(self) -> Batches:
         """The training batches of this process."""
@@ -237,6 +228,7 @@ class _Training:
             while len(self.log.history) < job.settings.epochs:
                 self._epoch(batches)
                 self._close_epoch(validator)
+            self._keep_moment()
         except Halted:
             self._save()
             if self.opening.writer is not None:
@@ -258,6 +250,7 @@ class _Training:
         with self.progress.task(f"epoch {epoch + 1}/{settings.epochs}", total=len(batches)) as task:
             task.advance(first)
             for batch in batches.epoch(epoch, first) if first < len(batches) else ():
+                self._keep_moment()
                 state.begin_step()
                 values = state.apply(self.session.job.recipe.step(state, batch))
                 for name, value in values.items():
@@ -289,6 +282,10 @@ class _Training:
         sign = -1 if self.session.job.settings.select == "loss" else 1
         if self.log.best is None or sign * value > sign * self.log.best["value"]:
             self.log.best = {"value": value, "epoch": epoch, "weights": self.state.weights()}
+
+    def _keep_moment(self) -> None:
+        if self.opening.writer is not None:
+            snapshots.keep(self.out, self.state)
 
     def _save(self) -> None:
         now = time.monotonic()

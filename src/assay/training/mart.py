@@ -47,6 +47,8 @@ class Mart(InnerProblem):
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Attack, then one backward pass through clean and perturbed images."""
+        if self.burning_in(state):
+            return self.plain_step(state, batch)
         start = self.small_start(batch)
         points = self.maximise(state, batch, lambda logits: cross_entropy(logits, batch.labels), start)
         clean, perturbed = state.logits(batch.images), state.logits(points)

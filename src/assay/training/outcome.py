@@ -11,7 +11,6 @@ from torch import Tensor
 from ..core.budgets import budget_text
 from ..core.estimates import proportion
 from ..core.probes import Cost, Figure, Finding, Measurement, Metric, Series
-from .inner import InnerProblem
 from .job import Job
 from .state import TrainState
 from .validation import Validator
@@ -40,9 +39,10 @@ def measure(
         measurement.metrics = [
             _share("validation_accuracy", correct, "share of validation samples classified correctly")
         ]
-        if answers.held is not None and isinstance(job.recipe, InnerProblem):
+        adversary = job.recipe.adversary()
+        if answers.held is not None and adversary is not None:
             measurement.samples["correct_under_attack"] = answers.held
-            name = f"validation_accuracy_under_attack@{job.recipe.norm}:{budget_text(job.recipe.eps)}"
+            name = f"validation_accuracy_under_attack@{adversary.norm}:{budget_text(adversary.eps)}"
             estimand = "share of validation samples classified correctly before and after the attack used in training"
             measurement.metrics.append(_share(name, answers.held, estimand))
     measurement.cost = Cost(forward=state.cost.forward, backward=state.cost.backward)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -17,10 +17,12 @@ from ..core.errors import InputError
 from ..core.probes import Figure, Finding, Metric
 from ..data.dataset import Dataset
 from .batches import Batch, Batches
+from .presets import Preset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .inner import InnerProblem
     from .job import Job
     from .state import TrainState
 
@@ -69,7 +71,13 @@ class Companion:
 
 
 class Recipe:
-    """A way to train. The settings class of a card of kind ``"recipe"`` derives from it and defines ``step``."""
+    """A way to train. The settings class of a card of kind ``"recipe"`` derives from it and defines ``step``.
+
+    Attributes:
+        presets: whole configurations by name, for ``assay train RECIPE --preset NAME``.
+    """
+
+    presets: ClassVar[Mapping[str, Preset]] = {}
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Compute the gradients of one step with ``state.logits`` and ``state.backward``.
@@ -87,6 +95,10 @@ class Recipe:
 
     def check(self, job: Job) -> None:
         """Raise InputError where this recipe cannot do the job; nothing has been written yet."""
+
+    def adversary(self) -> InnerProblem | None:
+        """The attack that validation holds answers against; None: clean images alone."""
+        return None
 
     def normalization(self, data: Dataset) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel in the preprocessing: by default those of the data."""

@@ -17,7 +17,6 @@ from torch.func import functional_call
 from ..core.errors import InputError
 from ..core.probes import Cost
 from ..core.seeds import seed as named_seed
-from ..subjects.tasks import Normalize
 from .recipe import Companion
 from .schedules import factor
 
@@ -52,7 +51,7 @@ class TrainState:
         self,
         accelerator: Accelerator,
         network: nn.Module,
-        normalize: Normalize,
+        normalize: nn.Module,
         settings: TrainSettings,
         *,
         steps_per_epoch: int,
@@ -72,13 +71,18 @@ class TrainState:
         self._weights: dict[str, Tensor] | None = None
 
     @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate of the step about to be taken."""
         settings = self.settings
         return settings.learning_rate * factor(
             settings.schedule,
             self.step,
-            total=settings.epochs * self.steps_per_epoch,
+            total=self.total_steps,
             warmup=round(settings.warmup_epochs * self.steps_per_epoch),
         )
 

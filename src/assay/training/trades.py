@@ -47,6 +47,8 @@ class Trades(InnerProblem):
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Maximise the divergence, then one backward pass through clean and perturbed images."""
+        if self.burning_in(state):
+            return self.plain_step(state, batch)
         points = self._perturb(state, batch)
         clean = state.logits(batch.images)
         natural = batch.mean(cross_entropy(clean, batch.labels))

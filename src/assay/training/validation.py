@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .batches import Batch, Batches
-from .inner import InnerProblem
 from .job import Job
 from .losses import cross_entropy
 from .state import TrainState
@@ -29,7 +28,7 @@ class Answers:
     Args:
         predicted: class on the clean image.
         loss: cross-entropy on the clean image.
-        held: whether the answer is right on the perturbed image too; None without an inner attack.
+        held: whether the answer is right on the perturbed image too; None without an adversary.
     """
 
     predicted: np.ndarray
@@ -37,7 +36,7 @@ class Answers:
     held: np.ndarray | None
 
     def metrics(self, labels: np.ndarray) -> dict[str, float]:
-        """``accuracy``, ``loss``, and ``robust_accuracy`` under the recipe's own attack."""
+        """``accuracy``, ``loss``, and ``robust_accuracy`` under the recipe's adversary."""
         found = {"accuracy": float((self.predicted == labels).mean()), "loss": float(self.loss.mean())}
         return found if self.held is None else {**found, "robust_accuracy": float(self.held.mean())}
 
@@ -53,7 +52,7 @@ class Validator:
         assert job.validation is not None
         accelerator = state.accelerator
         self.labels = job.validation.labels
-        self.recipe = job.recipe if isinstance(job.recipe, InnerProblem) else None
+        self.adversary = job.recipe.adversary()
         self.batches = Batches(
             job.validation,
             size=BATCH * accelerator.num_processes,
@@ -72,7 +71,7 @@ class Validator:
             pause: called between batches; it may raise to stop.
             progress: where progress is shown.
 
-        Cost: 1 forward pass a sample, and with an inner attack its passes and one more.
+        Cost: 1 forward pass a sample, and with an adversary its passes and one more.
         """
         columns = torch.zeros(3, len(self.labels), dtype=torch.float64)
         with state.evaluating(average=True), progress.task("validation", total=len(self.batches)) as task:
@@ -83,15 +82,15 @@ class Validator:
         if state.accelerator.num_processes > 1:
             columns = state.accelerator.reduce(columns.to(state.accelerator.device), "sum").cpu()
         predicted, loss, held = columns.numpy()
-        return Answers(predicted.astype(np.int64), loss, held > 0 if self.recipe is not None else None)
+        return Answers(predicted.astype(np.int64), loss, held > 0 if self.adversary is not None else None)
 
     def columns(self, state: TrainState, batch: Batch) -> Tensor:
         """Predicted class, loss, and whether the answer held, of one slice: [3, b]."""
         with torch.no_grad():
             logits = state.logits(batch.images)
         held = torch.zeros(len(logits), device=logits.device)
-        if self.recipe is not None:
-            points = self.recipe.attack(state, batch)
+        if self.adversary is not None:
+            points = self.adversary.attack(state, batch)
             with torch.no_grad():
                 attacked = state.logits(points).argmax(1)
             held = (attacked == batch.labels) & (logits.argmax(1) == batch.labels)

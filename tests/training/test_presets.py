@@ -1,0 +1,29 @@
+"""Every preset that a recipe offers can be used."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.core.methods import cards, settings_of
+from assay.core.settings import build
+from assay.data import Dataset
+from assay.training import Recipe, TrainSettings
+from assay.training.job import make_job
+from assay.training.presets import Preset
+
+PRESETS = [
+    (kind, name, preset)
+    for kind in (settings_of(card) for card in cards("recipe"))
+    if issubclass(kind, Recipe)
+    for name, preset in kind.presets.items()
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "preset"), PRESETS, ids=[name for _, name, _ in PRESETS])
+def test_a_preset_makes_a_job(kind: type[Recipe], name: str, preset: Preset, digits: Dataset) -> None:
+    settings = build(TrainSettings, preset.training)
+    job = make_job(build(kind, preset.recipe), data=digits, network=preset.network, settings=settings)
+    assert job.total_steps > 0
+    assert preset.remark.endswith(".")
+    assert name == name.lower()
+    assert " " not in name
