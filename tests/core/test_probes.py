@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from assay.core.artifacts import pack_figure, unpack_figure
 from assay.core.errors import InputError
 from assay.core.estimates import bootstrap, proportion, quantile
-from assay.core.probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Series
+from assay.core.probes import Cost, Figure, Finding, Gallery, Mark, Measurement, Metric, Series
 
 
 def figure(**changes: object) -> Figure:
@@ -100,3 +102,46 @@ def test_galleries_check_their_shapes() -> None:
 def test_an_empty_measurement_applies() -> None:
     assert Measurement().not_applicable == ""
     assert Measurement().metrics is not Measurement().metrics
+
+
+def test_frames_and_marks_survive_the_disk() -> None:
+    given = figure(
+        x_limits=(-1, 2), marks=[Mark(axis="y", value=0, label="no speed")], sequence="speed", moment="step 4"
+    )
+    assert unpack_figure(pack_figure(given)["figures/curve.json"]) == given
+    assert given.x_limits == (-1.0, 2.0)
+
+
+def test_a_figure_of_an_older_run_stands_alone() -> None:
+    content = json.loads(pack_figure(figure())["figures/curve.json"])
+    for name in ("x_limits", "marks", "sequence", "moment"):
+        del content[name]
+    assert unpack_figure(json.dumps(content).encode()) == figure()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sequence": "../x"}, r"Figure\.sequence is '\.\./x'"),
+        ({"x_limits": (1, 0)}, r"Figure\.x_limits is \(1\.0, 0\.0\)"),
+        ({"y_limits": (0, math.inf)}, r"Figure\.y_limits"),
+        ({"kind": "bar", "x_limits": (0, 1)}, "bars of named things"),
+        ({"kind": "stacked", "marks": (Mark(axis="x", value=0),)}, "bars of named things"),
+        ({"kind": "stacked", "series": (Series(label="a", x=("b",), y=(-0.1,)),)}, "values below 0"),
+    ],
+)
+def test_figures_that_cannot_be_drawn(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        figure(**changes)
+
+
+def test_shares_may_miss_zero_by_rounding() -> None:
+    assert figure(kind="stacked", series=(Series(label="a", x=("b",), y=(-1e-17,)),)).kind == "stacked"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_a_mark_has_a_place(value: float | None) -> None:
+    with pytest.raises(InputError, match=r"Mark\.value"):
+        Mark(axis="x", value=value)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Mark\.axis is 'z'"):
+        Mark(axis="z", value=0)

@@ -11,7 +11,7 @@ import numpy as np
 from assay.core.claims import Verdict, check
 from assay.core.estimates import proportion
 from assay.core.methods import Citation, MethodCard
-from assay.core.probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Series
+from assay.core.probes import Cost, Figure, Finding, Gallery, Mark, Measurement, Metric, Series
 from assay.core.runs import Run, RunWriter, load_run
 
 AUTOATTACK = Citation(
@@ -320,6 +320,35 @@ def distances() -> Measurement:
         y_limits=(0, 1),
     )
     return Measurement(metrics=[median], figures=[figure], cost=Cost(seconds=12.3, forward=40_000, backward=39_000))
+
+
+def moving(name: str = "speed", frames: int = 4, points: int = 30) -> Measurement:
+    """The frames of a cloud of points that moves, and no metric."""
+    generator = np.random.default_rng(2)
+    margin, speed = generator.normal(0.03, 0.03, points), generator.normal(0, 1, points)
+    margin[0] = math.inf
+    figures = []
+    for step in range(frames):
+        place = margin + 0.01 * step
+        close = place < 8 / 255
+        figures.append(
+            Figure(
+                name=f"{name}-{step}",
+                title=f"Margin and {name}",
+                caption=f"Each point is a sample. n = {points}.",
+                kind="scatter",
+                x_label="margin in L∞",
+                y_label="relative speed",
+                sequence=name,
+                moment=f"step {200 * step} of {200 * (frames - 1)}",
+                marks=(Mark(axis="x", value=8 / 255, label="8/255"), Mark(axis="y", value=0, label="no speed")),
+                series=(
+                    Series(label="vulnerable", x=tuple(place[close]), y=tuple(speed[close])),
+                    Series(label="others", x=tuple(place[~close]), y=tuple(speed[~close])),
+                ),
+            )
+        )
+    return Measurement(figures=figures)
 
 
 CLAIMS: list[Any] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from assay.core.probes import Finding, Gallery, Measurement
 from assay.report import write_report
 
-from .builder import accuracy, make_study, pictures, rate, write_run
+from .builder import accuracy, make_study, moving, pictures, rate, write_run
 
 pytestmark = pytest.mark.browser
 
@@ -82,9 +83,19 @@ def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder, [run, empty], study=study, verdicts=[])
 
 
+@pytest.fixture(scope="module")
+def moving_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two figures that move, one of them with words that no line holds, and one that stands."""
+    folder = tmp_path_factory.mktemp("moving")
+    figures = [*moving().figures, *accuracy().figures]
+    figures += [dataclasses.replace(frame, title=LONG, moment=LONG) for frame in moving("margin", 3).figures]
+    run = write_run(folder / "runs", "clean-accuracy", Measurement(figures=figures))
+    return write_report(folder, [run], study=None, verdicts=[])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 800, 1280])
-@pytest.mark.parametrize("which", ["page_file", "long_file"])
+@pytest.mark.parametrize("which", ["page_file", "long_file", "moving_file"])
 def test_fits_its_window_and_asks_for_nothing(
     browser: Any, request: pytest.FixtureRequest, which: str, width: int, scheme: str
 ) -> None:
@@ -165,4 +176,124 @@ def test_prints_to_paper(browser: Any, page_file: Path) -> None:
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert 3 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 20
+    page.close()
+
+
+SHOWN = """figure => [...figure.querySelectorAll(":scope > .still")]
+  .map((still, index) => still.checkVisibility() ? index : -1).filter(index => index >= 0)"""
+
+
+def shown(page: Any) -> list[list[int]]:
+    """The numbers of the frames that are seen, for each moving figure."""
+    return [figure.evaluate(SHOWN) for figure in page.locator("figure.moving").all()]
+
+
+def test_the_slider_chooses_a_frame_and_figures_move_apart(browser: Any, moving_file: Path) -> None:
+    page = browser.new_page()
+    page.goto(moving_file.as_uri())
+    assert shown(page) == [[0], [0]]
+    first, second = page.locator("figure.moving input").all()
+    first.fill("3")
+    assert shown(page) == [[2], [0]]
+    assert first.get_attribute("aria-valuetext") == "step 400 of 600, frame 3 of 4"
+    assert page.get_by_text("step 400 of 600").first.is_visible()
+    second.focus()
+    for key, frame in (("ArrowRight", 1), ("End", 2), ("ArrowLeft", 1), ("Home", 0)):
+        page.keyboard.press(key)
+        assert shown(page) == [[2], [frame]]
+    page.close()
+
+
+def test_an_open_table_stays_open_from_frame_to_frame(browser: Any, moving_file: Path) -> None:
+    page = browser.new_page()
+    page.goto(moving_file.as_uri())
+    figure = page.locator("figure.moving").first
+    figure.locator("summary >> visible=true").click()
+    figure.locator("input").fill("4")
+    assert figure.locator("table >> visible=true").count() == 1
+    assert shown(page)[0] == [3]
+    page.close()
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_play_runs_once_to_the_end_and_can_be_stopped(browser: Any, moving_file: Path, motion: str) -> None:
+    page = browser.new_page(reduced_motion=motion)
+    page.clock.install()
+    page.goto(moving_file.as_uri())
+    button, slider = page.locator("figure.moving button").first, page.locator("figure.moving input").first
+    page.clock.run_for(10_000)
+    assert shown(page) == [[0], [0]]
+    button.focus()
+    page.keyboard.press("Space")
+    assert button.text_content() == "Pause"
+    page.clock.run_for(1_500)
+    assert shown(page) == [[2], [0]]
+    button.click()
+    page.clock.run_for(10_000)
+    assert (shown(page), button.text_content()) == ([[2], [0]], "Play")
+    button.click()
+    page.clock.run_for(10_000)
+    assert (shown(page), button.text_content(), slider.input_value()) == ([[3], [0]], "Play", "4")
+    button.click()
+    assert shown(page) == [[0], [0]]
+    slider.fill("2")
+    page.clock.run_for(10_000)
+    assert (shown(page), button.text_content()) == ([[1], [0]], "Play")
+    page.close()
+
+
+def test_all_frames_are_there_without_javascript_and_on_paper(browser: Any, moving_file: Path) -> None:
+    alone = next(moving_file.parent.glob("runs/*/figures/speed.html"))
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for file in (moving_file, alone):
+        page.goto(file.as_uri())
+        tops = [still.bounding_box()["y"] for still in page.locator("figure.moving").first.locator(".still").all()]
+        assert len(tops) == 4
+        assert tops == sorted(set(tops))
+        assert not page.locator(".player").first.is_visible()
+    context.close()
+    page = browser.new_page()
+    page.goto(moving_file.as_uri())
+    page.emulate_media(media="print")
+    assert shown(page) == [[0, 1, 2, 3], [0, 1, 2]]
+    assert not page.locator(".player").first.is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_moving_figure_has_a_page_of_its_own(browser: Any, moving_file: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(moving_file.as_uri())
+    page.get_by_role("link", name="figures/speed.html").click()
+    assert page.url.endswith("/figures/speed.html")
+    page.get_by_role("slider").fill("2")
+    assert shown(page) == [[1]]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    page.close()
+
+
+def test_the_policy_stops_every_other_script(browser: Any, moving_file: Path, tmp_path: Path) -> None:
+    text = moving_file.read_text(encoding="utf-8")
+    spoilt = tmp_path / "spoilt.html"
+    hostile = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    spoilt.write_text(text.replace("<header", hostile + "<header", 1), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(spoilt.as_uri())
+    page.locator("figure.moving input").first.fill("2")
+    assert shown(page)[0] == [1]
+    assert page.title() != "owned"
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_player_stands_out_from_what_is_behind_it(browser: Any, moving_file: Path, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(moving_file.as_uri())
+    for selector in (".player button", ".moment, .moment *", ".moving svg text"):
+        ratio, where = page.evaluate(CONTRAST, selector)
+        assert ratio >= 4.5, where
     page.close()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from assay.core.probes import FIGURE_KINDS, Figure, Measurement, Series
-from assay.report.figures import COLOURS, as_rows, draw, standalone
+from assay.core.probes import FIGURE_KINDS, Figure, Mark, Measurement, Series
+from assay.report.figures import COLOURS, _look, as_rows, draw
+from assay.report.svg import standalone
 
 from .builder import accuracy, calibration, distances, robustness, write_run
 
@@ -132,3 +133,110 @@ def test_a_log_axis_has_labels_whatever_it_spans(low: float, high: float, labels
     )
     written = re.findall(r">([0-9.e-]+)</text>", draw(figure, prefix="p"))
     assert sum(low * 0.9 <= float(text) <= high * 1.1 and "−" not in text for text in written) >= labels
+
+
+def test_more_series_than_colours_still_differ() -> None:
+    looks = {(colour, shape) for colour, shape in map(_look, range(25))}
+    assert len(looks) == 25
+
+
+def test_stacked_parts_reach_the_height_of_their_sum() -> None:
+    parts = [("a", (0.5, 0.2)), ("b", (0.3, math.nan)), ("c", (0.2, 0.8))]
+    series = tuple(Series(label=label, x=(0, 400.0), y=y) for label, y in parts)
+    text = draw(figure("stacked", series=series, y_limits=(0, 1)))
+    whole = [_box(corners) for corners in _drawn(text, "stroke: currentColor; stroke-width: 0.5")]
+    bars = [
+        [(bottom, top) for side, bottom, top in whole if side == left] for left in sorted({box[0] for box in whole})
+    ]
+    assert [len(bar) for bar in bars] == [3, 2]
+    for bar in bars:
+        assert [bottom for bottom, _ in bar[1:]] == [top for _, top in bar[:-1]]
+    (ground, middle), (_, upper), (_, end) = bars[0]
+    assert (ground - middle) / (ground - end) == pytest.approx(0.5, abs=1e-3)
+    assert (middle - upper) / (ground - end) == pytest.approx(0.3, abs=1e-3)
+    assert bars[1][-1][1] == end
+    assert {"0", "400"} <= set(_texts(text))
+
+
+def _drawn(text: str, style: str) -> list[list[tuple[float, float]]]:
+    """Corners of the paths within the axes whose style has these words."""
+    return [
+        [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", node.get("d", ""))]
+        for node in ElementTree.fromstring(text).iter(f"{SVG}path")
+        if node.get("clip-path") and style in node.get("style", "")
+    ]
+
+
+def _box(corners: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """Left, bottom and top of a bar."""
+    return min(x for x, _ in corners), max(y for _, y in corners), min(y for _, y in corners)
+
+
+def _texts(text: str) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("kind", FIGURE_KINDS)
+def test_marks_are_drawn_with_their_labels_in_every_kind(kind: str) -> None:
+    marked = draw(figure(kind, marks=(Mark(axis="y", value=0.5, label="half"),)))
+    assert "half" in _texts(marked)
+    assert marked.count("stroke-dasharray: 3.6,1.8") == draw(figure(kind)).count("stroke-dasharray: 3.6,1.8") + 1
+
+
+def test_a_mark_lies_where_its_value_is() -> None:
+    points = Series(label="a", x=(0.0, 1.0), y=(0.0, 1.0))
+    text = draw(figure(series=(points,), marks=(Mark(axis="x", value=0.25), Mark(axis="y", value=1.0))))
+    (((left, bottom), (right, top)),) = _drawn(text, f"stroke: {COLOURS[0]}")
+    upright, level = _drawn(text, "stroke-dasharray: 3.6,1.8")
+    assert [x for x, _ in upright] == pytest.approx([left + 0.25 * (right - left)] * 2, abs=0.02)
+    assert [y for _, y in level] == pytest.approx([top] * 2, abs=0.02)
+    assert bottom > top
+
+
+def test_labels_of_close_marks_stand_in_rows() -> None:
+    marks = tuple(Mark(axis="x", value=value, label=f"radius {value}") for value in (0.5, 0.501, 0.502, 0.9))
+    text = draw(figure("scatter", marks=marks, x_limits=(0, 1)))
+    heights = {label: y for y, label in re.findall(r'y="([\d.]+)"[^>]*>(radius [\d.]+)</text>', text)}
+    assert len({heights[f"radius {value}"] for value in (0.5, 0.501, 0.502)}) == 3
+    assert heights["radius 0.9"] == heights["radius 0.5"]
+
+
+def test_a_mark_off_the_axes_is_not_drawn_and_free_axes_make_room() -> None:
+    off = (Mark(axis="x", value=7, label="far"), Mark(axis="x", value=-1, label="negative"))
+    assert "far" not in _texts(draw(figure("scatter", marks=off, x_limits=(0, 1))))
+    assert "far" in _texts(draw(figure("scatter", marks=off)))
+    log = _texts(draw(figure("scatter", marks=off, x_scale="log")))
+    assert "far" in log
+    assert "negative" not in log
+
+
+def test_ends_of_the_horizontal_axis_hold() -> None:
+    ticks = [text.replace("−", "-") for text in _texts(draw(figure("scatter", x_limits=(-4, 4))))]
+    assert {"-4", "4"} <= set(ticks)
+    assert "no value to draw" not in draw(figure("line", x_limits=(1, 1)))
+
+
+def test_two_histograms_do_not_hide_each_other() -> None:
+    one = Series(label="one", x=(-2.0, -1.0, 0.0, 1.0), y=(1, 5, 3, 2))
+    two = Series(label="two", x=(-1.0, 0.0, 3.0), y=(4, 4, 1))
+    text = draw(figure("histogram", series=(one, two)))
+    assert len(_drawn(text, f"fill: {COLOURS[0]}")) == 4
+    (outline,) = _drawn(text, f"stroke: {COLOURS[1]}")
+    ground = max(y for _, y in outline)
+    assert outline[0][1] == outline[-1][1] == ground
+    assert sum(y == ground for _, y in outline) == 4
+
+
+def test_histograms_leave_out_bins_without_a_place() -> None:
+    whole = Series(label="a", x=(-1.0, 0.0), y=(2, 1))
+    broken = Series(label="a", x=(-1.0, math.nan, 0.0, math.inf), y=(2, 7, 1, 9))
+    assert draw(figure("histogram", series=(broken,))) == draw(figure("histogram", series=(whole,)))
+    text = draw(figure("histogram", series=(whole, Series(label="b", x=(math.inf,), y=(3,)))))
+    assert "b" in _texts(text)
+
+
+def test_the_legend_has_the_order_of_the_series() -> None:
+    series = tuple(Series(label=label, x=(0.0, 1.0), y=(1, 2)) for label in ("first", "second", "third"))
+    for kind in ("histogram", "line", "bar", "stacked", "scatter"):
+        texts = [text for text in _texts(draw(figure(kind, series=series))) if text in ("first", "second", "third")]
+        assert texts == ["first", "second", "third"]

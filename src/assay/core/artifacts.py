@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import InputError
 from .files import to_json
-from .probes import Figure, Gallery, Series
+from .probes import Figure, Gallery, Mark, Series
 
 if TYPE_CHECKING:
     import pyarrow
@@ -71,7 +71,9 @@ def pack_figure(figure: Figure) -> dict[str, bytes]:
 def unpack_figure(content: bytes) -> Figure:
     """The figure whose JSON ``pack_figure`` wrote."""
     values = json.loads(content)
-    return rebuild(Figure, {**values, "series": tuple(rebuild(Series, series) for series in values["series"])})
+    series = tuple(rebuild(Series, entry) for entry in values["series"])
+    marks = tuple(rebuild(Mark, entry) for entry in values.get("marks", ()))
+    return rebuild(Figure, {**values, "series": series, "marks": marks})
 
 
 def pack_gallery(gallery: Gallery) -> dict[str, bytes]:

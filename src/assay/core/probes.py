@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("info", "warning", "serious")
 DIRECTIONS = ("higher", "lower", "none")
-FIGURE_KINDS = ("line", "bar", "histogram", "reliability", "cdf", "scatter")
+FIGURE_KINDS = ("line", "bar", "stacked", "histogram", "reliability", "cdf", "scatter")
 SCALES = ("linear", "log")
+AXES = ("x", "y")
+_ROUNDING = 1e-9
 _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,99}")
 
 
@@ -143,19 +145,48 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A thin labelled line across a figure, such as a radius below which a point counts as vulnerable.
+
+    Args:
+        axis: ``"x"`` or ``"y"``: the axis of the figure on which ``value`` lies.
+        value: where, finite, in the unit of that axis.
+        label: what is written at the line; ``""`` for none.
+    """
+
+    axis: str
+    value: float
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of("Mark.axis", self.axis, AXES)
+        object.__setattr__(self, "value", _number(self.value))
+        if not math.isfinite(self.value):
+            raise InputError(f"Mark.value is {self.value}; a line needs a finite place on the {self.axis} axis.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """The data of a figure; the report draws it, and the run keeps it as a table as well.
+
+    Figures of one run that share ``sequence`` are the frames of one moving figure, in the order in which the
+    run has them; a reader pages or plays through them.
 
     Args:
         name: file name without its ending: letters, digits and ``. _ @ = + -``.
         title: heading.
         caption: what is seen, with n.
-        kind: ``"line"``, ``"bar"``, ``"histogram"``, ``"reliability"``, ``"cdf"`` or ``"scatter"``.
+        kind: ``"line"``, ``"bar"``, ``"stacked"`` (bars of parts on top of each other), ``"histogram"``,
+            ``"reliability"``, ``"cdf"`` or ``"scatter"``.
         x_label: horizontal axis, with unit.
         y_label: vertical axis, with unit.
-        series: what is drawn.
-        y_limits: ends of the vertical axis, or ``None`` to fit the data.
+        series: what is drawn; values of stacked bars are not negative.
+        y_limits: ends of the vertical axis, or ``None`` to fit the data of all frames.
+        x_limits: ends of the horizontal axis, or ``None`` to fit the data of all frames; not for bars.
         x_scale: ``"linear"`` or ``"log"``.
+        marks: reference lines; bars have them across their values only (``axis="y"``).
+        sequence: name of the moving figure, written as ``name`` is; ``""`` for a figure that stands alone.
+        moment: what tells this frame from the others, such as ``"step 400 of 2,000"``.
     """
 
     name: str
@@ -166,19 +197,31 @@ class Figure:
     y_label: str
     series: tuple[Series, ...]
     y_limits: tuple[float, float] | None = None
+    x_limits: tuple[float, float] | None = None
     x_scale: str = "linear"
+    marks: tuple[Mark, ...] = ()
+    sequence: str = ""
+    moment: str = ""
 
     def __post_init__(self) -> None:
-        if not _FIGURE_NAME.fullmatch(self.name):
-            raise InputError(
-                f"Figure.name is {self.name!r}; it becomes a file name: use 1 to 100 letters, digits and . _ @ = + -"
-            )
+        for name, value in (("name", self.name), ("sequence", self.sequence or self.name)):
+            if not _FIGURE_NAME.fullmatch(value):
+                raise InputError(
+                    f"Figure.{name} is {value!r}; it becomes a file name: use 1 to 100 letters, digits and . _ @ = + -"
+                )
         _one_of("Figure.kind", self.kind, FIGURE_KINDS)
         _one_of("Figure.x_scale", self.x_scale, SCALES)
         object.__setattr__(self, "series", tuple(self.series))
-        if self.y_limits is not None:
-            low, high = self.y_limits
-            object.__setattr__(self, "y_limits", (float(low), float(high)))
+        object.__setattr__(self, "marks", tuple(self.marks))
+        object.__setattr__(self, "y_limits", _ends("y_limits", self.y_limits))
+        object.__setattr__(self, "x_limits", _ends("x_limits", self.x_limits))
+        if self.kind in ("bar", "stacked") and (self.x_limits or any(mark.axis == "x" for mark in self.marks)):
+            raise InputError(
+                f"Figure {self.name!r} has bars of named things, and x_limits or a mark on x; "
+                "leave them out, or draw a line or a histogram."
+            )
+        if self.kind == "stacked" and any(value < -_ROUNDING for series in self.series for value in series.y):
+            raise InputError(f"Figure {self.name!r} stacks values below 0; stacked bars are parts of a whole.")
 
 
 @dataclass(kw_only=True)
@@ -261,6 +304,15 @@ class Measurement:
 def _one_of(name: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         raise InputError(f"{name} is {value!r}.{did_you_mean(value, choices)}")
+
+
+def _ends(name: str, ends: Iterable[float] | None) -> tuple[float, float] | None:
+    if ends is None:
+        return None
+    low, high = map(float, ends)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise InputError(f"Figure.{name} is {(low, high)}; give two finite numbers, the lower one first.")
+    return low, high
 
 
 def _number(value: Any) -> float:

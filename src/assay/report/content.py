@@ -11,14 +11,13 @@ from typing import Any
 
 from ..core.budgets import NORM_SYMBOLS, budget_text
 from ..core.claims import Verdict
-from ..core.probes import Figure, Finding, Metric
+from ..core.probes import Finding, Metric
 from ..core.runs import Run
 from . import words
 from .citations import Credit, card_of, credits
-from .figures import as_rows, draw
 from .galleries import Exhibit, exhibits
+from .panels import Panel, panels
 
-MOST_FIGURE_ROWS = 200
 MOST_TILES = 6
 WORST_SHOWN = 8
 SEVERITY_ORDER = {"serious": 0, "warning": 1, "info": 2}
@@ -76,16 +75,6 @@ class Strata:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A figure with its drawing and its table."""
-
-    figure: Figure
-    svg: str
-    rows: list[tuple[str, str, str, str, str]]
-    left_out: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Section:
     """The evidence of one run."""
 
@@ -99,7 +88,7 @@ class Section:
     threat: list[str]
     metrics: list[MetricRow]
     strata: list[Strata]
-    drawings: list[Drawing]
+    panels: list[Panel]
     findings: list[Finding]
     gallery: Any
     exhibits: list[Exhibit]
@@ -166,7 +155,7 @@ def section(run: Run, anchor: str, label: str) -> Section:
         threat=words.threat(run.settings, target.get("bounds") or (0.0, 1.0)),
         metrics=[row for row in rows if not row.metric.stratum],
         strata=_strata([row for row in rows if row.metric.stratum]),
-        drawings=[_drawing(figure, anchor) for figure in run.figures()],
+        panels=panels(run.figures(), anchor),
         findings=sorted(run.findings, key=lambda finding: SEVERITY_ORDER.get(finding.severity, 1)),
         gallery=gallery,
         exhibits=exhibits(gallery) if gallery is not None else [],
@@ -337,19 +326,6 @@ def _badness(metric: Metric, lower: bool) -> float:
     if math.isnan(metric.value):
         return math.inf
     return -metric.value if lower else metric.value
-
-
-def _drawing(figure: Figure, anchor: str) -> Drawing:
-    rows = as_rows(figure)
-    shown = [tuple(_cell(value) for value in row) for row in rows[:MOST_FIGURE_ROWS]]
-    svg = draw(figure, prefix=f"{anchor}-{figure.name}")
-    return Drawing(figure=figure, svg=svg, rows=shown, left_out=len(rows) - len(shown))  # type: ignore[arg-type]
-
-
-def _cell(value: float | str | None) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return words.DASH if math.isnan(value) else f"{value:.6g}"
 
 
 def _not_tested(runs: Sequence[Run], study: Mapping[str, Any], sections: Sequence[Section]) -> list[str]:

@@ -3,7 +3,7 @@
 One drawing serves paper, light and dark: ink is ``currentColor``, nothing is
 filled behind it, and every series has its own colour (readable to colour-blind
 eyes on white and on near-black), marker and line style or hatch, so that black
-and white is enough.
+and white is enough. Past five series the colours come again with other shapes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import io
 import itertools
 import math
 import re
-import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.probes import Figure, Series
+from .marks import draw_marks
+from .svg import INK, clean, inline, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +27,10 @@ COLOURS = ("#2681c4", "#c96a00", "#0f9a70", "#b45fa0", "#7d7f85")
 MARKERS = ("o", "s", "^", "D", "v")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 HATCHES = ("", "////", "....", "xxxx", "----")
-INK = "#010203"  # stands for currentColor until the drawing is text
-LONGEST_LABEL = 24
 MOST_MARKERS = 25
 MOST_BAR_LABELS = 60
+MOST_TICKS = 7
+POINTS = ((100, 4.5, 0.75), (300, 3.6, 0.65), (math.inf, 2.8, 0.6))  # up to so many points: size, opacity
 
 _STYLE: Any = {
     "svg.hashsalt": "assay",
@@ -50,10 +51,6 @@ _STYLE: Any = {
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
 }
-_STANDALONE = (
-    "<style>:root{color:#1c2024;font-family:system-ui,sans-serif}"
-    "@media (prefers-color-scheme:dark){:root{color:#e4e7ea}}</style>"
-)
 
 
 def draw(figure: Figure, *, prefix: str = "figure") -> str:
@@ -86,19 +83,14 @@ def draw(figure: Figure, *, prefix: str = "figure") -> str:
         axes.spines[["top", "right"]].set_visible(False)
         if _drawable(figure):
             _PAINTERS[figure.kind](axes, figure)
+            draw_marks(axes, figure.marks, lying=_lying(figure))
             _legend(axes, figure)
         else:
             axes.text(0.5, 0.5, "no value to draw", ha="center", va="center", transform=axes.transAxes)
             axes.set(xticks=[], yticks=[])
         buffer = io.StringIO()
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _inline(buffer.getvalue(), re.sub(r"\W+", "-", prefix, flags=re.ASCII) + "-")
-
-
-def standalone(svg: str) -> str:
-    """An SVG file of its own from a drawing: with prolog, and with ink for light and dark."""
-    head, rest = svg.split(">", 1)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>{_STANDALONE}{rest}'
+    return inline(buffer.getvalue(), re.sub(r"\W+", "-", prefix, flags=re.ASCII) + "-")
 
 
 def _drawable(figure: Figure) -> bool:
@@ -108,19 +100,19 @@ def _drawable(figure: Figure) -> bool:
 def _curves(axes: Axes, figure: Figure) -> None:
     stepped = figure.kind == "cdf"
     for index, series in enumerate(figure.series):
-        place = index % len(COLOURS)
+        colour, shape = _look(index)
         x = [float(value) for value in series.x]
         axes.plot(
             x,
             series.y,
-            color=COLOURS[place],
-            linestyle=LINES[place],
+            color=colour,
+            linestyle=LINES[shape],
             linewidth=1.6,
-            marker=MARKERS[place],
+            marker=MARKERS[shape],
             markersize=4,
             markevery=max(1, len(x) // MOST_MARKERS) if not stepped else max(1, len(x) // 8),
             drawstyle="steps-post" if stepped else "default",
-            label=_short(series.label),
+            label=short(series.label),
         )
         if series.lo is not None and series.hi is not None:
             axes.fill_between(
@@ -128,7 +120,7 @@ def _curves(axes: Axes, figure: Figure) -> None:
                 series.lo,
                 series.hi,
                 step="post" if stepped else None,
-                color=COLOURS[place],
+                color=colour,
                 alpha=0.18,
                 linewidth=0,
             )
@@ -136,14 +128,13 @@ def _curves(axes: Axes, figure: Figure) -> None:
 
 
 def _bars(axes: Axes, figure: Figure) -> None:
-    names = _categories(figure)
-    sideways = _sideways(names)
+    names, sideways = _categories(figure), _lying(figure)
     thickness = 0.8 / len(figure.series)
     for index, series in enumerate(figure.series):
         shift = (index - (len(figure.series) - 1) / 2) * thickness
-        places = [names.index(str(value)) + shift for value in series.x]
+        places = [names.index(_category(value)) + shift for value in series.x]
         bar = axes.barh if sideways else axes.bar
-        bar(places, series.y, thickness * 0.9, label=_short(series.label), **_filling(index))
+        bar(places, series.y, thickness * 0.9, label=short(series.label), **_filling(index))
         across, up = (series.y, places) if sideways else (places, series.y)
         errors = _errors(series)
         axes.errorbar(
@@ -157,63 +148,113 @@ def _bars(axes: Axes, figure: Figure) -> None:
             elinewidth=0.9,
             capsize=2,
         )
+    _named(axes, figure, names, sideways)
+
+
+def _stacked(axes: Axes, figure: Figure) -> None:
+    """Parts of a whole on top of each other, in the order of the series; a missing part counts as none."""
+    names, sideways = _categories(figure), _lying(figure)
+    reached = dict.fromkeys(names, 0.0)
+    for index, series in enumerate(figure.series):
+        parts = [(_category(x), max(0.0, y)) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
+        places, heights = [names.index(name) for name, _ in parts], [height for _, height in parts]
+        starts = [reached[name] for name, _ in parts]
+        look = {**_filling(index), "edgecolor": INK, "linewidth": 0.5, "label": short(series.label)}
+        if sideways:
+            axes.barh(places, heights, 0.8, left=starts, **look)
+        else:
+            axes.bar(places, heights, 0.8, bottom=starts, **look)
+        reached.update({name: start + height for (name, height), start in zip(parts, starts, strict=True)})
+    _named(axes, figure, names, sideways)
+
+
+def _named(axes: Axes, figure: Figure, names: Sequence[str], sideways: bool) -> None:
+    """The axes of bars: names along one, values along the other."""
     if sideways:
-        axes.set_yticks(range(len(names)), [_short(name) for name in names])
+        axes.set_yticks(range(len(names)), [short(name) for name in names])
         axes.invert_yaxis()
-        axes.set(xlabel=figure.y_label, ylabel=figure.x_label, xlim=_limits(figure.y_limits))
+        axes.set(xlabel=clean(figure.y_label), ylabel=clean(figure.x_label), xlim=_limits(figure.y_limits))
         axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     else:
         labelled = len(names) <= MOST_BAR_LABELS
-        axes.set_xticks(range(len(names)) if labelled else [], [_short(name) for name in names] if labelled else [])
-        axes.set(xlabel=figure.x_label, ylabel=figure.y_label, ylim=_limits(figure.y_limits))
+        axes.set_xticks(range(len(names)) if labelled else [], [short(name) for name in names] if labelled else [])
+        axes.set(xlabel=clean(figure.x_label), ylabel=clean(figure.y_label), ylim=_limits(figure.y_limits))
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def _histogram(axes: Axes, figure: Figure) -> None:
+    """Filled bars; every series after the first is an outline, so that none hides another."""
     for index, series in enumerate(figure.series):
-        x = [float(value) for value in series.x]
-        width = min((b - a for a, b in itertools.pairwise(x) if b > a), default=1.0)
-        axes.bar(x, series.y, width * 0.94, alpha=0.85, label=_short(series.label), **_filling(index))
+        pairs = [(float(x), y) for x, y in zip(series.x, series.y, strict=True)]
+        bins = sorted((x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y))
+        width = bin_width(series)
+        if index == 0:
+            alpha = 0.85 if len(figure.series) == 1 else 0.4
+            centres, heights = [x for x, _ in bins], [y for _, y in bins]
+            axes.bar(centres, heights, width * 0.94, alpha=alpha, label=short(series.label), **_filling(index))
+        else:
+            colour, shape = _look(index)
+            outline = _outline(bins, width)
+            axes.plot(*zip(*outline, strict=True), color=colour, linestyle=LINES[shape], label=short(series.label))
     _numeric(axes, figure)
+
+
+def bin_width(series: Series) -> float:
+    """The distance of the closest two positions of a histogram, which are the middles of its bins."""
+    x = sorted({float(value) for value in series.x if math.isfinite(float(value))})
+    return min((b - a for a, b in itertools.pairwise(x)), default=1.0)
+
+
+def _outline(bins: Sequence[tuple[float, float]], width: float) -> list[tuple[float, float]]:
+    """The upper edge of bars as corners, down to 0 at both ends and where bins are missing."""
+    corners: list[tuple[float, float]] = []
+    for x, y in bins:
+        left, right = x - width / 2, x + width / 2
+        if not corners or left > corners[-1][0] + 0.01 * width:
+            corners += [(corners[-1][0], 0.0)] if corners else []
+            corners.append((left, 0.0))
+        corners += [(left, y), (right, y)]
+    return [*corners, (corners[-1][0], 0.0)] if corners else [(math.nan, math.nan)]
 
 
 def _reliability(axes: Axes, figure: Figure) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="perfect agreement")
     for index, series in enumerate(figure.series):
-        place = index % len(COLOURS)
+        colour, shape = _look(index)
         axes.errorbar(
             [float(value) for value in series.x],
             series.y,
             yerr=_errors(series),
-            color=COLOURS[place],
-            linestyle=LINES[place],
-            marker=MARKERS[place],
+            color=colour,
+            linestyle=LINES[shape],
+            marker=MARKERS[shape],
             markersize=4.5,
             linewidth=1.4,
             elinewidth=1,
             capsize=2,
-            label=_short(series.label),
+            label=short(series.label),
         )
     _numeric(axes, figure)
     axes.set(xlim=_limits((0, 1)), ylim=_limits((0, 1)))
 
 
 def _scatter(axes: Axes, figure: Figure) -> None:
-    """Points without lines; series differ by shape, and every second one is hollow."""
+    """Points without lines; series differ by shape, and every second one is hollow; the more, the smaller."""
+    size, alpha = _points(figure)
     for index, series in enumerate(figure.series):
-        place = index % len(COLOURS)
+        colour, shape = _look(index)
         axes.plot(
             [float(value) for value in series.x],
             series.y,
             linestyle="none",
-            marker=MARKERS[place],
-            markersize=4.5,
-            markeredgewidth=1,
-            color=COLOURS[place],
+            marker=MARKERS[shape],
+            markersize=size,
+            markeredgewidth=0.22 * size,
+            color=colour,
             fillstyle="none" if index % 2 else "full",
-            alpha=0.75,
-            label=_short(series.label),
+            alpha=min(1.0, alpha + 0.3) if index % 2 else alpha,
+            label=short(series.label),
         )
     _numeric(axes, figure)
 
@@ -225,12 +266,17 @@ _PAINTERS: dict[str, Callable[[Any, Figure], None]] = {
     "histogram": _histogram,
     "reliability": _reliability,
     "scatter": _scatter,
+    "stacked": _stacked,
 }
 
 
 def _numeric(axes: Axes, figure: Figure) -> None:
-    axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
-    if figure.x_scale != "linear":
+    axes.set(xlabel=clean(figure.x_label), ylabel=clean(figure.y_label))
+    if figure.x_limits is not None and figure.x_limits[0] < figure.x_limits[1]:
+        axes.set_xlim(_with_room(figure.x_limits, figure.x_scale))
+    if figure.x_scale == "linear":
+        axes.locator_params(axis="x", nbins=MOST_TICKS)
+    else:
         axes.set_xscale(figure.x_scale)
         _log_ticks(axes)
         # The usual labels of powers are mathematics, which is switched off.
@@ -255,18 +301,54 @@ def _log_ticks(axes: Axes) -> None:
 
 def _limits(ends: tuple[float, float] | None) -> tuple[float, float] | None:
     """The ends of an axis with room at the top, so that nothing drawn at the end is cut."""
-    return None if ends is None else (ends[0], ends[1] + 0.02 * (ends[1] - ends[0]))
+    return None if ends is None or ends[0] == ends[1] else (ends[0], ends[1] + 0.02 * (ends[1] - ends[0]))
+
+
+def _with_room(ends: tuple[float, float], scale: str) -> tuple[float, float]:
+    """The ends of a horizontal axis with room on both sides, so that no point at an end is cut in half."""
+    low, high = ends
+    if scale == "log" and low > 0:
+        factor = (high / low) ** 0.02
+        return low / factor, high * factor
+    room = 0.02 * (high - low)
+    return low - room, high + room
 
 
 def _legend(axes: Axes, figure: Figure) -> None:
-    if len(figure.series) > 1 or figure.kind == "reliability":
-        columns = 2 if len(figure.series) <= 4 else 3
-        axes.figure.legend(loc="outside upper center", ncols=columns, frameon=False, handlelength=3)
+    """The names of the series in their order, with points as large as those of a figure of few."""
+    if len(figure.series) < 2 and figure.kind != "reliability":
+        return
+    order = [short(series.label) for series in figure.series]
+    entries = sorted(
+        zip(*axes.get_legend_handles_labels(), strict=True),
+        key=lambda entry: order.index(entry[1]) if entry[1] in order else -1,
+    )
+    axes.figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        loc="outside upper center",
+        ncols=2 if len(figure.series) <= 4 else 3,
+        frameon=False,
+        handlelength=3,
+        markerscale=POINTS[0][1] / _points(figure)[0] if figure.kind == "scatter" else None,
+    )
+
+
+def _points(figure: Figure) -> tuple[float, float]:
+    """Size and opacity of the points of a scatter."""
+    count = sum(len(series.y) for series in figure.series)
+    return next((size, alpha) for most, size, alpha in POINTS if count <= most)
+
+
+def _look(index: int) -> tuple[str, int]:
+    """The colour of a series, and the number of its marker, line style and hatch; both together are its own."""
+    turn, place = divmod(index, len(COLOURS))
+    return COLOURS[place], (place + turn) % len(MARKERS)
 
 
 def _filling(index: int) -> dict[str, Any]:
-    place = index % len(COLOURS)
-    return {"color": COLOURS[place], "hatch": HATCHES[place], "edgecolor": INK if HATCHES[place] else "none"}
+    colour, shape = _look(index)
+    return {"color": colour, "hatch": HATCHES[shape], "edgecolor": INK if HATCHES[shape] else "none"}
 
 
 def _errors(series: Series) -> list[list[float]] | None:
@@ -279,37 +361,23 @@ def _errors(series: Series) -> list[list[float]] | None:
 
 
 def _categories(figure: Figure) -> list[str]:
-    return list(dict.fromkeys(str(value) for series in figure.series for value in series.x))
+    return list(dict.fromkeys(_category(value) for series in figure.series for value in series.x))
 
 
-def _sideways(names: Sequence[str]) -> bool:
+def _category(value: float | str) -> str:
+    """The name of a bar; a whole number is written as one."""
+    return value if isinstance(value, str) else f"{value:,.10g}"
+
+
+def _lying(figure: Figure) -> bool:
     """Whether bars lie down, because their names would collide below standing ones."""
+    names = _categories(figure) if figure.kind in ("bar", "stacked") else []
     return sum(len(name) + 2 for name in names) > 48 and len(names) <= MOST_BAR_LABELS
 
 
 def _height(figure: Figure) -> float:
     """Inches: lying bars need a line each."""
-    names = _categories(figure) if figure.kind == "bar" else []
-    return max(3.55, 1 + 0.22 * len(names)) if _sideways(names) else 3.55
-
-
-def _short(label: str) -> str:
-    """A label short enough for an axis; the table beside keeps the whole text."""
-    plain = "".join(character if character.isprintable() else " " for character in label)
-    return textwrap.shorten(plain, LONGEST_LABEL, placeholder="…") or plain[: LONGEST_LABEL - 1] + "…"
-
-
-def _inline(text: str, prefix: str) -> str:
-    body = text[text.index("<svg") :].strip()
-    box = re.search(r'viewBox="([^"]*)"', body)
-    assert box is not None
-    body = body.split(">", 1)[1]
-    body = re.sub(r'\bid="', f'id="{prefix}', body)
-    body = re.sub(r"url\(#", f"url(#{prefix}", body)
-    body = re.sub(r'xlink:href="#', f'href="#{prefix}', body)
-    body = body.replace(INK, "currentColor").replace("'DejaVu Sans'", "inherit")
-    body = re.sub(r"font: ([\d.]+)px inherit", r"font-size: \1px", body)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box[1]}" aria-hidden="true">{body}'
+    return max(3.55, 1 + 0.22 * len(_categories(figure))) if _lying(figure) else 3.55
 
 
 def as_rows(figure: Figure) -> list[Sequence[float | str | None]]:
