@@ -10,7 +10,6 @@ without noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from ..core.estimates import proportion
 from ..core.methods import Citation, MethodCard
 from ..core.probes import Cost, Finding, Measurement, Metric
 from ..core.settings import option, settings
+from ..subjects.strata import strata
 from . import pictures
 from .bounds import largest_radius
 from .correlations import LOCAL, correlations
@@ -126,7 +126,7 @@ class CertifiedAccuracy:
                 f"for every change of Euclidean length below {budget_text(radius)}"
             )
             metrics.append(Metric.from_estimate(name, found.certified_accuracy(radius), estimand=estimand))
-            for stratum, rows in _strata(examination, len(found)):
+            for stratum, rows in strata(examination, len(found)):
                 rate = proportion(int(held[rows].sum()), int(rows.sum()))
                 metrics.append(Metric.from_estimate(name, rate, estimand=estimand, stratum=stratum))
         early = "; counting stops when the radii are decided" if self.mode == "grid" else ""
@@ -267,16 +267,3 @@ def _columns(found: Certificates, local: dict[str, np.ndarray], count: int) -> d
         "seconds": whole(found.seconds, nan),
         **{name: whole(values.astype(np.float64), nan) for name, values in local.items()},
     }
-
-
-def _strata(examination: Examination, count: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Each class and group that was certified, with the mask of its rows [count]."""
-    data = examination.data
-    labels = data.labels[:count]
-    for index, name in enumerate(data.class_names):
-        if (labels == index).any():
-            yield f"class={name}", labels == index
-    if data.groups is not None:
-        groups = data.groups[:count]
-        for group in sorted(set(groups.tolist())):
-            yield f"group={group}", groups == group

@@ -15,9 +15,9 @@ from ..core.estimates import quantile
 from ..core.methods import MethodCard
 from ..core.probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Series
 from ..core.settings import option, settings
+from ..subjects.pictures import gallery
+from ..subjects.strata import strata
 from .fab import FAB_PAPER, SCOUTING
-from .pictures import gallery
-from .strata import strata
 
 if TYPE_CHECKING:
     from ..subjects.examination import Examination

@@ -19,10 +19,10 @@ from ..core.methods import MethodCard, card, settings_of
 from ..core.probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Series
 from ..core.settings import option, settings
 from ..search.threat import ThreatModel
+from ..subjects.pictures import gallery
+from ..subjects.strata import by_class, strata
 from ..tensors.norms import norm as norm_of
 from .apgd import AUTOATTACK
-from .pictures import gallery
-from .strata import strata
 
 if TYPE_CHECKING:
     from ..subjects.examination import Examination
@@ -151,8 +151,7 @@ class RobustAccuracy:
         clean = results[0].clean_accuracy.value
         result = next((r for r in results if r.robust_accuracy.value < 0.9 * clean), results[-1])
         robust = result.robust.numpy()
-        rows = [(stratum[6:], where) for stratum, where in strata(examination) if stratum.startswith("class=")]
-        rates = [(name, proportion(int(robust[where].sum()), int(where.sum()))) for name, where in rows]
+        rates = [(name, proportion(int(robust[rows].sum()), int(rows.sum()))) for name, rows in by_class(examination)]
         if not rates:
             return []
         rates.sort(key=lambda pair: pair[1].value)

@@ -20,6 +20,7 @@ from ..core.methods import Citation, MethodCard
 from ..core.probes import Cost, Figure, Finding, Measurement, Metric, Series
 from ..core.settings import option, settings
 from ..subjects.examination import Examination
+from ..subjects.strata import by_class, by_group
 from .confidence import beliefs
 
 CARD = MethodCard(
@@ -57,16 +58,13 @@ class CleanAccuracy:
         belief = beliefs(logits)
         prediction = logits.argmax(1).cpu().numpy()
         correct = prediction == labels
-        names = np.asarray(examination.data.class_names, dtype=object)
-        by_class = {str(names[k]): correct[labels == k] for k in range(len(names)) if (labels == k).any()}
+        classes = {name: correct[rows] for name, rows in by_class(examination)}
+        groups = {name: correct[rows] for name, rows in by_group(examination)}
         metrics = [self._rate("clean_accuracy", correct, "")]
-        metrics += [self._rate("clean_accuracy", part, f"class={name}") for name, part in by_class.items()]
-        metrics += self._gap("accuracy_gap", by_class, "class")
-        groups = examination.data.groups
-        if groups is not None:
-            by_group = {str(name): correct[groups == name] for name in np.unique(groups)}
-            metrics += [self._rate("clean_accuracy", part, f"group={name}") for name, part in by_group.items()]
-            metrics += self._gap("accuracy_gap@group", by_group, "group")
+        metrics += [self._rate("clean_accuracy", part, f"class={name}") for name, part in classes.items()]
+        metrics += self._gap("accuracy_gap", classes, "class")
+        metrics += [self._rate("clean_accuracy", part, f"group={name}") for name, part in groups.items()]
+        metrics += self._gap("accuracy_gap@group", groups, "group")
         return Measurement(
             metrics=metrics,
             samples={
@@ -78,9 +76,9 @@ class CleanAccuracy:
             findings=[
                 *examination.target.findings,
                 *belief.findings,
-                *_findings(correct, prediction, classes=len(names), seen=len(by_class)),
+                *_findings(correct, prediction, classes=len(examination.data.class_names), seen=len(classes)),
             ],
-            figures=self._figures(by_class),
+            figures=self._figures(classes),
             cost=Cost(forward=len(labels)),
         )
 

@@ -1,4 +1,4 @@
-"""Galleries of adversarial examples: what was changed, and what the model said before and after."""
+"""Galleries of changed samples: what was changed, and what the model said before and after."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.probes import Gallery
-from ..subjects.examination import Examination
+from .examination import Examination
 
 SHOWN = 12
 
@@ -16,27 +16,30 @@ SHOWN = 12
 def gallery(
     examination: Examination,
     rows: Sequence[int],
-    adversarial: Tensor,
+    changed: Tensor,
     distances: Sequence[float],
     norm: str,
     *,
     title: str,
     caption: str,
+    after: Sequence[int] | None = None,
 ) -> Gallery | None:
-    """The given rows with their adversarial versions; None if there are none or the inputs are not images.
+    """The given rows with their changed versions; None if there are none or the inputs are not images.
 
     Args:
         rows: which samples, most telling first; at most twelve are shown.
-        adversarial: adversarial inputs of all samples [N, C, H, W].
-        distances: perturbation norm of all samples.
+        changed: changed inputs of all samples [N, C, H, W].
+        distances: norm of the change of all samples.
         norm: its name.
+        after: the class to name beside each changed input, for all samples; default: what the model answers.
     """
     rows = list(rows)[:SHOWN]
-    if not rows or adversarial.ndim != 4 or adversarial.shape[1] not in (1, 3):
+    if not rows or changed.ndim != 4 or changed.shape[1] not in (1, 3):
         return None
     low, high = examination.target.bounds
     before = examination.predictions()[rows].softmax(1)
-    after = examination.target.predict(adversarial[rows], batch_size=examination.batch_size).softmax(1)
+    then = examination.target.predict(changed[rows], batch_size=examination.batch_size).softmax(1)
+    named = then.argmax(1).tolist() if after is None else [int(after[row]) for row in rows]
     names = examination.data.class_names
     captions = [
         {
@@ -44,20 +47,19 @@ def gallery(
             "label": _name(names, int(examination.labels[row])),
             "before": _name(names, int(before[place].argmax())),
             "before_confidence": float(before[place].max()),
-            "after": _name(names, int(after[place].argmax())),
-            "after_confidence": float(after[place].max()),
+            "after": _name(names, named[place]),
+            "after_confidence": float(then[place, named[place]]),
             "distance": float(distances[row]),
             "norm": norm,
         }
         for place, row in enumerate(rows)
     ]
-    original = (examination.images[rows] - low) / (high - low)
-    changed = (adversarial[rows].cpu() - low) / (high - low)
+    pictures = [(side[rows].cpu() - low) / (high - low) for side in (examination.images, changed)]
     return Gallery(
         title=title,
         caption=caption,
-        original=original.to(torch.float32).numpy(),
-        changed=changed.to(torch.float32).numpy(),
+        original=pictures[0].to(torch.float32).numpy(),
+        changed=pictures[1].to(torch.float32).numpy(),
         captions=captions,
     )
 
