@@ -27,6 +27,8 @@ PAGES = (
     "commands/audit.md",
     "commands/train.md",
     "commands/evade.md",
+    "commands/margins.md",
+    "commands/dynamics.md",
     "commands/certify.md",
     "commands/privacy.md",
     "commands/compare.md",

@@ -99,6 +99,19 @@ def test_holm_covers_all_columns_and_distances_may_be_infinite(tmp_path: Path) -
     assert found["correct"].p_value == pytest.approx(2 * 0.5**6)
 
 
+def test_signed_margins_are_compared_and_may_be_infinite_either_way(tmp_path: Path) -> None:
+    one = np.array([0.3, -0.1, np.inf, -np.inf, 0.2, 0.1])
+    other = np.array([0.1, -0.3, 0.5, -0.5, 0.2, np.inf])
+    common = {"digest": "d", "ids": list(range(6))}
+    a = write(tmp_path / "a", **common, signed_margin=one, baseline_signed_margin=other)
+    b = write(tmp_path / "b", **common, signed_margin=other, baseline_signed_margin=one)
+    (found,) = compare(a, b)
+    assert (found.column, found.only_first, found.only_second) == ("signed_margin", 3, 2)
+    assert (found.first, found.second) == (pytest.approx(0.15), pytest.approx(0.15))
+    assert found.difference.value == pytest.approx(0.4 / 3)
+    assert found.difference.n == 3
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

@@ -17,3 +17,12 @@ def test_what_is_missing_is_said() -> None:
     for words in (*said, "Certified", "Differential privacy"):
         assert words in text
     assert "bounded in Linf" not in text
+
+
+def test_only_a_search_for_errors_counts_for_its_norm() -> None:
+    def open_points(name: str, **settings: object) -> str:
+        return " ".join(not_tested([{"probe": name, "settings": settings}], strata=True, limited=None))
+
+    assert "bounded in L2" not in open_points("margins", norm="l2", temperature=None)
+    assert "bounded in L2" in open_points("margins", norm="l2", temperature=5.0)
+    assert "bounded in L2" in open_points("boundary-dynamics", norm="l2")

@@ -14,7 +14,9 @@ from ..core.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERNAL, AssayE
 VERBS = {
     "audit": ("assay.cli.audit", "run a suite of tests on a model and write a report"),
     "evade": ("assay.cli.evade", "attack a model and tell its robust accuracy"),
+    "margins": ("assay.cli.margins", "measure every sample's distance to the decision boundary"),
     "train": ("assay.cli.train", "train a model by a named recipe"),
+    "dynamics": ("assay.cli.dynamics", "show how the decision boundary moves during a training"),
     "certify": ("assay.cli.certify", "prove robustness by randomized smoothing"),
     "privacy": ("assay.cli.privacy", "privacy accounting, and who pays for privacy in a trained model"),
     "compare": ("assay.cli.compare", "compare two audits sample by sample"),

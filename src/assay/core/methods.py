@@ -28,7 +28,7 @@ from typing import Any
 
 from .errors import InputError, did_you_mean
 
-CONCERNS = ("training", "performance", "evasion", "certify", "privacy")
+CONCERNS = ("training", "performance", "evasion", "boundary", "certify", "privacy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
 """Two models, or one model twice, on the same samples: which differences are more than chance.
 
 Rows are paired by sample id. For a yes-or-no column (correct, robust at a
-budget) the p-value is McNemar's exact test; for a column of distances it is
-the exact sign test on which of the two is larger, which needs no finite
-values. Both count the pairs that differ, b one way and c the other, and ask
-how often Binomial(b + c, 1/2) is as lopsided. Holm's correction covers all
-comparisons of one call; the difference has a paired bootstrap interval.
+budget) the p-value is McNemar's exact test; for a column of distances, signed
+ones too, it is the exact sign test on which of the two is larger, which needs
+no finite values. Both count the pairs that differ, b one way and c the other,
+and ask how often Binomial(b + c, 1/2) is as lopsided. Holm's correction covers
+all comparisons of one call; the difference has a paired bootstrap interval.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..core.runs import Run, find_runs
 
 YES_OR_NO = "share"
 DISTANCE = "distance"
+DISTANCES = ("distance", "signed_margin")
 SHOWN_IDS = 3
 
 
@@ -155,7 +156,7 @@ def _kind(column: str, run: Run) -> str:
     kind = run.samples.schema.field(column).type
     if pyarrow.types.is_boolean(kind):
         return YES_OR_NO
-    return DISTANCE if pyarrow.types.is_floating(kind) and column.startswith("distance") else ""
+    return DISTANCE if pyarrow.types.is_floating(kind) and column.startswith(DISTANCES) else ""
 
 
 def _values(run: Run, column: str) -> np.ndarray:

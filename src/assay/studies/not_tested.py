@@ -13,6 +13,7 @@ STANDING = (
 )
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+PERTURBING = ("robust-accuracy", "minimum-norm", "margins")
 
 
 def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: int | None) -> list[str]:
@@ -24,7 +25,7 @@ def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: in
         limited: how many samples were examined, where the suite asked for no more; else None.
     """
     finished = list(probes)
-    norms = {str(item["settings"].get("norm")) for item in finished}
+    norms = {str(item["settings"].get("norm")) for item in finished if _perturbs(item)}
     names = {str(item["probe"]) for item in finished}
     open_points = [f"Perturbations bounded in {word}." for norm, word in NORMS.items() if norm not in norms]
     if "clean-accuracy" not in names:
@@ -42,3 +43,8 @@ def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: in
     if limited is not None:
         open_points.append(f"Samples of this data set beyond the first {limited}.")
     return open_points + list(STANDING)
+
+
+def _perturbs(item: Mapping[str, Any]) -> bool:
+    """Whether a probe looked for changes of the input that make the model wrong; a soft boundary says nothing of it."""
+    return item["probe"] in PERTURBING and item["settings"].get("temperature") is None
