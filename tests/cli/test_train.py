@@ -161,15 +161,16 @@ def test_a_watched_training_ends_with_its_dynamics(
 ) -> None:
     seen = []
 
-    def watch(arguments: argparse.Namespace, folder: Path, data: Dataset) -> None:
+    def watch(arguments: argparse.Namespace, folder: Path, data: Dataset) -> int:
         seen.append((folder.resolve(), [moment.step for moment in read_moments(folder)], len(data)))
+        return 4
 
     monkeypatch.setitem(sys.modules, "assay.cli.dynamics", SimpleNamespace(watch=watch))
     words = [*WORDS, "--network", "linear", "--epochs", "2", "--batch-size", "16", "--watch-boundary", value]
     assert main(["train", *words, "--dry-run"]) == 0
     assert "Weights kept for 'assay dynamics': 7 files" in capsys.readouterr().out
     assert not seen
-    assert main(["train", *words, "--watch", "3"]) == 0
+    assert main(["train", *words, "--watch", "3"]) == 4
     assert seen == [(workplace.resolve() / "m", [0, 3, 6, 8], 64)]
     monkeypatch.setenv("RANK", "1")
     assert main(["train", *words]) == 0

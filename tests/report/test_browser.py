@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +219,9 @@ def test_an_open_table_stays_open_from_frame_to_frame(browser: Any, moving_file:
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_play_runs_once_to_the_end_and_can_be_stopped(browser: Any, moving_file: Path, motion: str) -> None:
     page = browser.new_page(reduced_motion=motion)
-    page.clock.install()
+    page.clock.install(time=datetime(2026, 1, 1, tzinfo=UTC))
     page.goto(moving_file.as_uri())
+    page.clock.pause_at(datetime(2026, 1, 2, tzinfo=UTC))
     button, slider = page.locator("figure.moving button").first, page.locator("figure.moving input").first
     page.clock.run_for(10_000)
     assert shown(page) == [[0], [0]]

@@ -26,8 +26,23 @@ def test_thinning_keeps_nested_sets():
     assert few < more
 
 
+def test_fewer_training_samples_are_the_first_ones_and_the_test_part_is_whole():
+    whole, test = datasets.read({"name": "digits"})
+    few, same = datasets.read({"name": "digits", "limit": 100})
+    assert list(few.sample_ids) == list(whole.sample_ids[:100])
+    assert same.digest == test.digest
+
+
+def test_held_out_samples_are_training_samples_that_are_not_trained_on():
+    whole, _ = datasets.read({"name": "digits"})
+    train, other = datasets.read({"name": "digits", "held_out": 50, "limit": 200})
+    assert list(train.sample_ids) == list(whole.sample_ids[:200])
+    assert list(other.sample_ids) == list(whole.sample_ids[-50:])
+    assert other.split == "validation"
+
+
 def test_an_unknown_name_is_told():
-    with pytest.raises(SettingError, match="adult, digits, mnist"):
+    with pytest.raises(SettingError, match="adult, cifar10, digits, mnist"):
         datasets.read({"name": "mnits"})
 
 
@@ -36,6 +51,13 @@ def test_mnist_with_nine_percent_of_class_8(shared_data):
     assert len(test) == 10_000
     assert (train.labels != 8).sum() == 60_000 - 5851
     assert 440 < (train.labels == 8).sum() < 620
+
+
+def test_cifar10_in_both_parts(shared_data):
+    train, test = datasets.read({"name": "cifar10", "limit": 1000})
+    assert (len(train), len(test), train.shape, train.num_classes) == (1000, 10_000, (3, 32, 32), 10)
+    assert train.class_names == test.class_names
+    assert np.bincount(test.labels).tolist() == [1000] * 10
 
 
 def test_adult_has_as_many_women_as_men_in_both_parts(shared_data):

@@ -386,7 +386,27 @@ class Counted(Recipe):
         return [f"{job.total_steps} steps will be counted."]
 
 
+@recipe_settings
+class Guarded(Standard):
+    """Standard training, validated under an attack."""
+
+    def adversary(self) -> Adversarial:
+        return Adversarial(eps=0.07, steps=3)
+
+
 class TestRecipesFromOutside:
+    def test_its_adversary_attacks_in_validation(self, go, tmp_path: Path, held_out: Dataset) -> None:
+        run = go(tmp_path / "m", Guarded(), select="robust_accuracy")
+        plain = go(tmp_path / "plain", Standard(), select="last")
+        rows = [json.loads(line) for line in (tmp_path / "m/history.jsonl").read_text().splitlines()]
+        best = max(row["validation_robust_accuracy"] for row in rows)
+        metric = run.metric("validation_accuracy_under_attack@linf:0.07")
+        assert metric.value == pytest.approx(best, abs=1e-9)
+        assert metric.value < run.metric("validation_accuracy").value
+        assert run.cost.forward > plain.cost.forward
+        others = [json.loads(line) for line in (tmp_path / "plain/history.jsonl").read_text().splitlines()]
+        assert [row["training_loss"] for row in rows] == [row["training_loss"] for row in others]
+
     def test_what_a_recipe_adds_is_recorded(self, go, tmp_path: Path) -> None:
         run = go(tmp_path, Counted())
         assert (run.method["name"], run.method["summary"]) == ("Counted", "Standard training that counts its steps.")

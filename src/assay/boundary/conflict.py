@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -76,11 +77,11 @@ def conflict_by_margin(speed: ArrayLike, margin: ArrayLike, edges: Sequence[floa
         DataError, SettingError: speeds and margins of different number; edges that do not ascend.
     """
     s, r = _pair(speed, margin)
-    if len(edges) < 2 or not all(low < high for low, high in zip(edges, edges[1:], strict=False)):
+    if len(edges) < 2 or not all(low < high for low, high in pairwise(edges)):
         raise SettingError(f"edges are {list(edges)}; at least two are needed, in ascending order.")
     known = usable(s, r)
     found = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         values = s[known & (r >= low) & (r < high)]
         closer, away = (proportion(int(sign.sum()), len(values)) for sign in (values < 0, values > 0))
         found.append(Bin(float(low), float(high), closer, away, bootstrap(values)))

@@ -129,6 +129,32 @@ class Parametric:
             )
         return {name: _checked(name, direction[name], value) for name, value in known.items() if name in direction}
 
+    def without_statistics(self, direction: dict[str, Tensor]) -> dict[str, Tensor]:
+        r"""The same movement of the function with that of running statistics put upon weights and biases.
+
+        For BatchNorm γ (x - μ) / σ + β, σ² = v + ε, a movement (μ', v') is that of γ by -γ v' / (2 σ²) and of β by
+        -γ μ' / σ; torch has no derivative by μ and v themselves.
+        """
+        moved = dict(direction)
+        for prefix, layer in self.module.named_modules():
+            weight, bias, mean, variance = (
+                f"{prefix}.{short}" if prefix else short for short in ("weight", "bias", "running_mean", "running_var")
+            )
+            statistics = {mean, variance} & moved.keys()
+            if not statistics or not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                continue
+            if weight not in self.parameters or bias not in self.parameters:
+                raise ModelError(
+                    f"The running statistics of {prefix!r} move, a BatchNorm without weight and bias of its own, and "
+                    "there is no derivative by them. Leave them out of the direction."
+                )
+            own, spread = self.parameters[weight], self.buffers[variance] + layer.eps
+            if variance in statistics:
+                moved[weight] = moved.get(weight, 0) - own * moved.pop(variance) / (2 * spread)
+            if mean in statistics:
+                moved[bias] = moved.get(bias, 0) - own * moved.pop(mean) / spread.sqrt()
+        return moved
+
 
 def gradient_flow_direction(
     model_or_target: nn.Module | Target, loss: SampleLoss | str, images: Tensor, labels: Tensor

@@ -88,6 +88,13 @@ class DyART(BurnIn):
         """What the weights of the last epoch were."""
         return WeightLog(self.priority)
 
+    def outlook(self, job: Job) -> list[str]:
+        """What a dry run cannot see."""
+        return [
+            "DyART searches boundary points of correctly classified samples alone, and an untrained model has few: "
+            f"expect up to {self.steps + 10} forward and {self.steps + 5} backward passes a sample and step later on."
+        ]
+
     @property
     def priority(self) -> Priority:
         """How much a sample counts by its distance."""

@@ -68,7 +68,8 @@ class Dynamics:
                 raise SettingError(f"Dynamics.directions names {name!r}.{did_you_mean(name, DIRECTIONS)}")
         if not self.directions or len(set(self.directions)) < len(self.directions):
             raise SettingError(
-                f"Dynamics.directions is {self.directions}; allowed: at least one of {', '.join(DIRECTIONS)}, each once."
+                f"Dynamics.directions is {self.directions}; allowed: at least one of {', '.join(DIRECTIONS)}, each "
+                "once."
             )
 
     @property
@@ -95,6 +96,7 @@ class Dynamics:
     def measure(self, examination: Examination) -> Measurement:
         """Margins and speeds of the samples at every moment."""
         from ..subjects.tasks import Classification
+        from .dynamics_findings import findings
         from .dynamics_view import View
         from .moments import Observer, is_training, moments_of, read_training
 
@@ -107,16 +109,17 @@ class Dynamics:
             return Measurement(not_applicable=f"a decision boundary is that of a classifier; this is {target.task}.")
         training = read_training(target.folder)
         observer = Observer(self, examination, training)
-        moments = moments_of(target.folder, self.moments) or [None]
+        kept = moments_of(target.folder, self.moments)
+        moments = kept if kept else [None]  # None: the finished weights
         looks = []
         with examination.progress.task("boundary dynamics", total=len(moments) * (1 + len(self.directions))) as task:
             for moment in moments:
                 looks.append(observer.look(moment, last=moment is moments[-1], advance=task.advance))
-        view = View(self, looks, observer.unavailable, kept_moments=moments != [None])
+        view = View(self, looks, observer.unavailable, kept_moments=bool(kept))
         return Measurement(
             metrics=view.metrics(),
             samples=view.columns(observer.rows.numpy(), len(examination.labels)),
-            findings=view.findings(training, examination),
+            findings=findings(view, training, examination),
             figures=view.figures(),
             cost=observer.cost,
         )

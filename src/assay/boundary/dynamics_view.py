@@ -1,4 +1,4 @@
-"""What a boundary-dynamics probe tells: metrics, columns, findings and figures."""
+"""What a boundary-dynamics probe tells in numbers and pictures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.estimates import Estimate, bootstrap, proportion
-from ..core.probes import Figure, Finding, Mark, Metric, Series
-from .conflict import Bin, conflict, conflict_by_margin, left_out, usable
+from ..core.probes import Figure, Mark, Metric, Series
+from .conflict import Bin, conflict, conflict_by_margin, usable
 
 if TYPE_CHECKING:
-    from ..subjects.examination import Examination
     from .dynamics import Dynamics
-    from .moments import Look, Training
+    from .moments import Look
 
 WORDS = {
     "own": "the recipe of the training",
@@ -28,8 +27,6 @@ WORDS = {
     "step": "the step that the optimiser took",
 }
 MOST_LAYERS = 30
-FEW = 20
-DEVIATION = 0.01
 SPREAD = 0.99
 
 
@@ -54,13 +51,15 @@ class View:
 
     def metrics(self) -> list[Metric]:
         """Shares and speeds by moment and direction; those of the last moment that knows a direction lead."""
-        found = [self._vulnerable(look, "" if look is self.last else f"step={look.step}") for look in self.looks]
+        found = [self._vulnerable(self.last, "")]
+        if self.kept_moments:
+            found += [self._vulnerable(look, f"step={look.step}") for look in self.looks]
         for direction in self.directions:
             known = [look for look in self.looks if direction in look.speeds]
-            for look in known:
-                headline = look is known[-1]
-                stratum = f"direction={direction}" + ("" if headline else f", step={look.step}")
-                found += self._of(look, direction, stratum, headline=headline)
+            if self.kept_moments:
+                for look in known:
+                    found += self._of(look, direction, f"direction={direction}, step={look.step}")
+            found += self._of(known[-1], direction, f"direction={direction}", headline=True)
         if self.first in self.last.speeds:
             found.insert(0, self._share("conflict_share", self.last, self.first, self.below, ""))
         return found + self._disagreements()
@@ -84,7 +83,7 @@ class View:
             stratum=stratum,
         )
 
-    def _of(self, look: Look, direction: str, stratum: str, *, headline: bool) -> list[Metric]:
+    def _of(self, look: Look, direction: str, stratum: str, *, headline: bool = False) -> list[Metric]:
         found = [
             self._share("conflict_share", look, direction, self.below, stratum),
             self._share("conflict_share_all", look, direction, math.inf, stratum),
@@ -150,173 +149,6 @@ class View:
     def _unit(self, direction: str) -> str:
         return "raw input per step" if direction == "step" else "raw input per learning rate"
 
-    # Findings
-
-    def findings(self, training: Training, examination: Examination) -> list[Finding]:
-        """What was seen, and what to know before trusting it."""
-        found = [
-            Finding(
-                code="how-to-read",
-                severity="info",
-                message="A relative speed s below 0 says that the boundary comes closer to the sample if the weights "
-                "move a little along the direction; s is the change of the margin in raw input units. The formula "
-                "counts all pixels as free to change: where the closest boundary point lies at the end of the pixel "
-                "range the true speed is larger in size and has the same sign.",
-            ),
-            *self._seen(),
-            *self._apart(),
-            *self._trust(),
-        ]
-        count = len(self.last.margin)
-        if examination.data.digest != training.data_digest and training.data_digest:
-            found.append(
-                Finding(
-                    code="not-the-training-data",
-                    severity="info",
-                    message=f"The {count} samples were taken from other data than the training's (their digest differs "
-                    "from the one in the run's record): recipes are asked where they would go on these samples.",
-                    remedy="Give the training data with the split and the limit of the training.",
-                )
-            )
-        if self.kept_moments and training.settings.ema is not None:
-            found.append(
-                Finding(
-                    code="weights-before-averaging",
-                    severity="info",
-                    message="The moments are the weights that were trained; the model of the run is their moving "
-                    "average, whose boundary lags behind.",
-                )
-            )
-        return found
-
-    def _seen(self) -> list[Finding]:
-        steps = ", ".join(f"{look.step:,}" for look in self.looks)
-        when = f"Looked after {steps} steps" if self.kept_moments else "Looked at the finished weights alone"
-        found = [
-            Finding(
-                code="moments",
-                severity="info",
-                message=f"{when}, at {len(self.last.margin)} samples; {int(self.vulnerable(self.last).sum())} of them "
-                f"have a margin below {self.below:.4g} {self.at(self.last)}.",
-                remedy=""
-                if self.kept_moments
-                else "The run kept no weights on the way; train with --watch N to see how the boundary moved.",
-            )
-        ]
-        for look in [look for look in self.looks[-1:] if self.first in look.speeds]:
-            share = conflict(look.speeds[self.first], look.margin, self.below)
-            if share.n:
-                found.append(
-                    Finding(
-                        code="conflicting-dynamics",
-                        severity="info",
-                        message=f"Under {WORDS[self.first]} the boundary comes closer to {share.value:.0%} of the "
-                        f"{share.n} vulnerable samples {self.at(look)} ({share.lo:.0%} to {share.hi:.0%})"
-                        + self._peak()
-                        + ".",
-                        value=share.value,
-                    )
-                )
-        return found
-
-    def _peak(self) -> str:
-        """The moment at which most vulnerable samples lost margin, where there are several."""
-        shares = [
-            (conflict(look.speeds[self.first], look.margin, self.below), look)
-            for look in self.looks
-            if self.first in look.speeds
-        ]
-        shares = [(share, look) for share, look in shares if share.n >= FEW]
-        if len(shares) < 2:
-            return ""
-        share, look = max(shares, key=lambda pair: pair[0].value)
-        return f"; at most it was {share.value:.0%} of {share.n} {self.at(look)}"
-
-    def _apart(self) -> list[Finding]:
-        """The gradient flow of the recipe against the optimiser's step."""
-        both = [look for look in self.looks if {"step", "own"} <= look.speeds.keys()]
-        agree, count = 0, 0
-        for look in both:
-            one, other = look.speeds["own"], look.speeds["step"]
-            known = self.vulnerable(look) & np.isfinite(one) & np.isfinite(other)
-            agree, count = agree + int(((one < 0) == (other < 0))[known].sum()), count + int(known.sum())
-        if not count:
-            return []
-        return [
-            Finding(
-                code="flow-and-step",
-                severity="info",
-                message=f"The recipe's gradient flow on these samples and the optimiser's step agree on whether a "
-                f"vulnerable sample gains or loses margin in {agree / count:.0%} of {count} cases, over {len(both)} "
-                "moments. The step is that of one batch of the training, with momentum, weight decay and running "
-                "statistics.",
-                value=agree / count,
-            )
-        ]
-
-    def _trust(self) -> list[Finding]:
-        found = []
-        lost = {look.step: int((~np.isfinite(look.margin)).sum()) for look in self.looks}
-        if any(lost.values()):
-            where = ", ".join(f"{count} after {step:,} steps" for step, count in lost.items() if count)
-            found.append(
-                Finding(
-                    code="no-boundary-point",
-                    severity="info" if max(lost.values()) < 0.1 * len(self.last.margin) else "warning",
-                    message=f"Of {len(self.last.margin)} samples some have no boundary point that the search could "
-                    f"find, and are left out: {where}.",
-                    remedy="Raise steps." if self.settings.steps < 50 else "",
-                    value=float(max(lost.values())),
-                )
-            )
-        flat = sum(
-            left_out(speed[np.isfinite(look.margin)], look.margin[np.isfinite(look.margin)])
-            for look in self.looks
-            for speed in look.speeds.values()
-        )
-        if flat:
-            found.append(
-                Finding(
-                    code="no-speed",
-                    severity="info",
-                    message=f"{flat} speeds do not exist because the model is flat at the boundary point (its input "
-                    "gradient is 0), and are left out.",
-                )
-            )
-        for name, reason in self.unavailable.items():
-            found.append(
-                Finding(code="direction-left-out", severity="info", message=f"No speeds under {WORDS[name]}: {reason}")
-            )
-        if math.isfinite(self.last.deviation):
-            far = self.last.deviation > DEVIATION
-            found.append(
-                Finding(
-                    code="self-check",
-                    severity="warning" if far else "info",
-                    message="Forward-mode derivatives and finite differences in float64 differ by at most "
-                    f"{self.last.deviation:.1e} of the largest speed at the last moment.",
-                    remedy="The network has kinks at boundary points or rounds coarsely; trust signs of large speeds "
-                    "only."
-                    if far
-                    else "",
-                    value=self.last.deviation,
-                )
-            )
-        few = int(self.vulnerable(self.last).sum())
-        if few < FEW:
-            found.append(
-                Finding(
-                    code="few-vulnerable",
-                    severity="warning",
-                    message=f"Only {few} samples are vulnerable at the last moment, so shares among them say little.",
-                    remedy="Look at more samples, or at a larger radius (below).",
-                    value=float(few),
-                )
-            )
-        return found
-
-    # Figures
-
     def figures(self) -> list[Figure]:
         """Conflict over training, the moving scatter, shares by margin, and the layers' parts."""
         found = [self._over_training()] if len(self.looks) > 1 and self.directions else []
@@ -337,8 +169,8 @@ class View:
         return Figure(
             name="conflict-over-training",
             title="Vulnerable samples that the boundary comes closer to",
-            caption=f"Share of the samples with a margin between 0 and {self.below:.4g} whose relative speed is below 0, "
-            f"by direction of the weights, with 95% intervals; {len(self.last.margin)} samples.",
+            caption=f"Share of the samples with a margin between 0 and {self.below:.4g} whose relative speed is below "
+            f"0, by direction of the weights, with 95% intervals; {len(self.last.margin)} samples.",
             kind="line",
             x_label="training steps",
             y_label="share",
@@ -406,9 +238,9 @@ class View:
         return Figure(
             name="conflict-by-margin",
             title="Who gains and who loses margin",
-            caption=f"Shares of samples with s < 0 (closer) and s > 0 (away) by signed margin, under {WORDS[self.first]} "
-            f"{self.at(self.last)}, with 95% intervals; samples from left to right: {counts}. Vulnerable: 0 to "
-            f"{self.below:.4g}.",
+            caption="Shares of samples with s < 0 (closer) and s > 0 (away) by signed margin, under "
+            f"{WORDS[self.first]} {self.at(self.last)}, with 95% intervals; samples from left to right: {counts}. "
+            f"Vulnerable: 0 to {self.below:.4g}.",
             kind="bar",
             x_label=f"signed margin ({self.settings.norm}, raw input)",
             y_label="share",

@@ -272,8 +272,8 @@ def findings(probe: Margins, examination: Examination, own: Margin, baseline: Ma
 def _how_found(probe: Margins, margin: Margin) -> Finding:
     count, total = int(margin.found.sum()), len(margin.found)
     message = (
-        f"Boundary points were searched in {probe.steps} steps from either side and moved onto the boundary by "
-        f"bisection with the model itself: found for {count} of {total} samples."
+        f"Boundary points were searched in at most {probe.steps} steps, from either side, and moved onto the boundary "
+        f"along the segment from the sample by the model itself: found for {count} of {total} samples."
     )
     known = margin.found & (margin.slope > 0)
     if known.any():

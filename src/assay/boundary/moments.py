@@ -94,7 +94,7 @@ def read_training(folder: Path) -> Training:
     record = _record(folder)
     try:
         resolved, data = record["settings"]["resolved"], record["data"]
-        recipe = build(settings_of(card(record["method"]["name"], "recipe")), resolved["recipe"], where=str(folder))
+        recipe = _recipe(record["method"]["name"], resolved["recipe"])
         settings = build(TrainSettings, resolved["training"], where=str(folder))
         count, seed = int(data["n"]), int(record["seeds"]["root"])
     except (KeyError, TypeError, ValueError) as error:
@@ -127,8 +127,9 @@ class Observer:
         target = examination.target
         if not isinstance(target.model, nn.Module):
             raise ModelError("The model is a plain function; the speed of its boundary needs a torch.nn.Module.")
+        self.module = copy.deepcopy(target.model)
         self.target = Target(
-            copy.deepcopy(target.model),
+            self.module,
             task=target.task,
             bounds=target.bounds,
             preprocess=copy.deepcopy(target.preprocess),
@@ -146,7 +147,7 @@ class Observer:
         weights = None if moment is None else moment.file
         name = f"step-{0 if moment is None else moment.step}-{_digest(weights) if weights else 'final'}"
         if weights is not None:
-            load_weights(self.target.model, read_weights(weights), where=repr(str(weights)))  # type: ignore[arg-type]
+            load_weights(self.module, read_weights(weights), where=repr(str(weights)))
         there = self._kept(f"{name}/points", self._closest)
         found = torch.from_numpy(there["found"])
         points, slope = torch.from_numpy(there["points"]), torch.from_numpy(there["slope"])
@@ -242,7 +243,8 @@ class Observer:
             self.cost += Cost(forward=count, backward=count)
             return gradient_flow_direction(self.target, "cross-entropy", self.images, self.labels)
         if name == "step":
-            assert moment is not None and moment.next_file is not None
+            assert moment is not None
+            assert moment.next_file is not None
             return self._step(moment.next_file)
         own = name == "own"
         passes = 1 if name == "standard" else self.settings.inner_steps + 3
@@ -261,7 +263,7 @@ class Observer:
 
     def _step(self, after: Path) -> dict[str, Tensor]:
         """What the optimiser did: momentum, weight decay and running statistics included."""
-        now, then = self.target.model.state_dict(), read_weights(after)  # type: ignore[union-attr]
+        now, then = self.module.state_dict(), read_weights(after)
         return {
             name: then[name].to(value.device) - value
             for name, value in now.items()
@@ -274,9 +276,9 @@ class Observer:
         chosen = self.settings
         inner: dict[str, Any] = {"norm": chosen.norm, "eps": chosen.budget, "steps": chosen.inner_steps}
         return {
-            "standard": _recipe("standard"),
-            "adversarial": _recipe("adversarial", **inner),
-            "trades": _recipe("trades", **inner),
+            "standard": _recipe("standard", {}),
+            "adversarial": _recipe("adversarial", inner),
+            "trades": _recipe("trades", inner),
             "dyart": DyART(
                 norm=chosen.norm,
                 r0=2 * chosen.budget,
@@ -287,7 +289,7 @@ class Observer:
         }
 
 
-def _recipe(name: str, **values: Any) -> Recipe:
+def _recipe(name: str, values: dict[str, Any]) -> Recipe:
     made: Recipe = build(settings_of(card(name, "recipe")), values)
     return made
 

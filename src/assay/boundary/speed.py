@@ -58,7 +58,8 @@ def relative_speed(
         points: x̂, closest boundary points [B, ...]; raw inputs.
         labels: class indices [B].
         direction: θ', a tensor for each trainable parameter, by its name in ``named_parameters()`` of the module
-            (of ``target.model``); floating-point buffers, such as running statistics, may move too.
+            (of ``target.model``); floating-point buffers, such as running statistics, may move too (those of
+            BatchNorm count to its weight and bias).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in which margins are measured; q is 1, 2 or infinity.
         temperature: β of the soft margin φ; ``math.inf`` for the exact margin.
         slope: ||∇_x φ(x̂)||_q where it is known already [B], which saves the input gradient.
@@ -86,11 +87,12 @@ def relative_speed(
     tensor([0.5000])
     """
     speeds = _Speeds(model_or_target, points, labels, norm, temperature)
-    moved = speeds.model.check_direction(direction)
+    moved = speeds.moved(direction)
     if slope is not None:
         return speeds.divided(speeds.numerator(moved), slope)
     parts, slope = speeds.parts_and_slope(moved, split=False)
-    return speeds.divided(torch.stack(list(parts.values())).sum(0), slope)
+    total = torch.stack(list(parts.values())).sum(0, dtype=torch.float64).to(slope.dtype)
+    return speeds.divided(total, slope)
 
 
 def relative_speed_by_layer(
@@ -121,7 +123,7 @@ def relative_speed_by_layer(
     a model with layers that are not linear in their parameters (see :mod:`assay.boundary.taps`).
     """
     speeds = _Speeds(model_or_target, points, labels, norm, temperature)
-    parts, found = speeds.parts_and_slope(speeds.model.check_direction(direction), split=True)
+    parts, found = speeds.parts_and_slope(speeds.moved(direction), split=True)
     return {layer: speeds.divided(part, found if slope is None else slope) for layer, part in parts.items()}
 
 
@@ -152,7 +154,7 @@ def check_speed(
     """
     speeds = _Speeds(model_or_target, points, labels, "linf", temperature)
     moved = speeds.model.check_direction(direction)
-    found = speeds.numerator(moved).double()
+    found = speeds.numerator(speeds.model.without_statistics(moved)).double()
     if not len(found):
         return 0.0
     length = math.sqrt(sum(float(value.double().square().sum()) for value in moved.values()))
@@ -184,6 +186,10 @@ class _Speeds:
         self.points, self.labels = self.model.check_points(points, labels)
         self.own = {name: self.model.laid_out(value) for name, value in self.model.parameters.items()}
 
+    def moved(self, direction: Direction) -> dict[str, Tensor]:
+        """The direction, checked, in what can be differentiated by."""
+        return self.model.without_statistics(self.model.check_direction(direction))
+
     def divided(self, numerator: Tensor, slope: Tensor | None) -> Tensor:
         """The numerator over the slope, NaN where the slope is 0 or not finite."""
         if slope is None:
@@ -212,6 +218,8 @@ class _Speeds:
 
     def _tapped(self, direction: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor] | None:
         """The same from one backward pass; None where the model's layers do not allow it."""
+        if not len(self.points):
+            return None
         try:
             taps = Taps(self.model.module, {name: self.model.laid_out(value) for name, value in direction.items()})
         except CannotTap:

@@ -64,10 +64,11 @@ class Taps:
             strengths = {name: points.new_zeros(len(points), requires_grad=True) for name in self.layers}
             with self._open(strengths, len(points)):
                 values = value(leaf)
-            found = torch.autograd.grad(
-                values.sum(), [leaf, *strengths.values()], allow_unused=True, materialize_grads=True
-            )
-        return torch.stack(found[1:], 1), found[0]
+            found = torch.autograd.grad(values.sum(), [leaf, *strengths.values()], allow_unused=True)
+        if found[0] is None:
+            raise CannotTap("no path to the input")
+        parts = [torch.zeros_like(values) if part is None else part for part in found[1:]]
+        return torch.stack(parts, 1), found[0]
 
     @contextmanager
     def _open(self, strengths: Moved, rows: int) -> Iterator[None]:
@@ -94,7 +95,12 @@ class _Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
         (change,) = ctx.saved_tensors
-        return gradients[0], None, (gradients[0] * change).flatten(1).sum(1)
+        return gradients[0], None, _sums(gradients[0] * change)
+
+
+def _sums(values: Tensor) -> Tensor:
+    # In float64 a row's sum does not depend on how many rows there are.
+    return values.flatten(1).sum(1, dtype=torch.float64).to(values.dtype)
 
 
 def _hook(moved: Moved, strength: Tensor, rows: int) -> Callable[[nn.Module, Any, Any], Tensor]:

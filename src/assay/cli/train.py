@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.watch_boundary and os.environ.get("RANK", "0") == "0":
         from .dynamics import watch
 
-        watch(arguments, done.path, data)
+        return watch(arguments, done.path, data)
     return 0
 
 

@@ -227,7 +227,8 @@ class RunWriter:
         for name, content in files.items():
             make_folder((self.path / name).parent)
             write_atomic(self.path / name, content)
-        files.update({name: read_bytes(self.path / name) for name in keep})
+        checksums = {name: checksum(content) for name, content in files.items()}
+        checksums |= {name: checksum(read_bytes(self.path / name)) for name in keep}  # one in memory at a time
         cost = dataclasses.replace(
             measurement.cost,
             seconds=measurement.cost.seconds or time.monotonic() - self._started,
@@ -244,7 +245,7 @@ class RunWriter:
                 "metrics": [dataclasses.asdict(metric) for metric in measurement.metrics],
                 "findings": [dataclasses.asdict(finding) for finding in measurement.findings],
                 "figures": [figure.name for figure in measurement.figures],
-                "files": {name: checksum(content) for name, content in files.items()},
+                "files": checksums,
                 "not_applicable": measurement.not_applicable,
             }
         )

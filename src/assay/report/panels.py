@@ -21,7 +21,7 @@ Ends = tuple[float, float] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure with its drawing and its table; ``not_drawn`` counts points or bins off the axes or without a finite place."""
+    """A figure with its drawing and its table; ``not_drawn`` counts points or bins off the axes or nowhere."""
 
     figure: Figure
     svg: str
