@@ -192,7 +192,7 @@ def test_saturated_logits_change_no_distance(kind: str) -> None:
 
 def test_bad_input_is_named() -> None:
     target, x, labels = _network(count=2)
-    with pytest.raises(SettingError, match="norm is 'l_inf'.*Did you mean 'linf'"):
+    with pytest.raises(SettingError, match=r"norm is 'l_inf'.*Did you mean 'linf'"):
         closest_boundary_points(target, x, labels, norm="l_inf")
     with pytest.raises(SettingError, match="temperature is 0"):
         closest_boundary_points(target, x, labels, temperature=0)

@@ -98,8 +98,8 @@ def test_speeds_are_those_of_the_weights_at_the_moment(folder: Path, data: Datas
     moment = read_moments(folder)[1]
     assert moment.step == 2
     assert moment.next_file is not None
-    (key,) = (key for key in shards.keys() if key.startswith("step-2-") and key.endswith("/step"))
-    (points,) = (key for key in shards.keys() if key.startswith("step-2-") and key.endswith("/points"))
+    kept = {key.rpartition("/")[2]: key for key in filter(lambda key: key.startswith("step-2-"), shards.keys())}
+    key, points = kept["step"], kept["points"]
     target = load_target(f"run:{folder}")
     assert isinstance(target.model, torch.nn.Module)
     before, after = read_weights(moment.file), read_weights(moment.next_file)
@@ -216,8 +216,8 @@ def test_a_damaged_record_is_told(folder: Path, tmp_path: Path) -> None:
 
 def test_settings() -> None:
     assert Dynamics().radius == pytest.approx(8 / 255)
-    assert (Dynamics(norm="l2").radius, Dynamics(norm="l2").budget) == (0.5, 0.5)
-    assert Dynamics(below=0.1, eps=0.2).budget == 0.2
+    assert (Dynamics(norm="l2").radius, Dynamics(norm="l2").eps) == (0.5, 0.5)
+    assert Dynamics(below=0.1, budget=0.2).eps == 0.2
     with pytest.raises(SettingError, match="Did you mean 'trades'"):
         build(Dynamics, {"directions": ["trade"]})
     with pytest.raises(SettingError, match="each once"):

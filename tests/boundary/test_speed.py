@@ -137,7 +137,7 @@ def test_it_is_the_derivative_of_the_margin_found_again(norm: str) -> None:
         moved = copy.deepcopy(model)
         with torch.no_grad():
             for name, value in moved.named_parameters():
-                value += t * direction[name]
+                value.add_(t * direction[name])
         change = (closest(moved) - x).flatten(1)
         size = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
         return torch.where(soft_margin(moved(x), y) > 0, size, -size).detach()
@@ -178,6 +178,8 @@ def test_it_agrees_with_one_backward_pass_a_sample(
     }[network]()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
     model = model.double().eval()
@@ -365,7 +367,9 @@ def test_preprocessing_is_inside_and_everything_is_left_as_it_was() -> None:
     torch.manual_seed(10)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(108, 3))
     model.train()
-    model[0].weight.grad = torch.ones_like(model[0].weight)
+    weight = model[0].weight
+    assert isinstance(weight, nn.Parameter)
+    weight.grad = torch.ones_like(weight)
     model[4].bias.requires_grad_(False)
     normalise = Normalize([0.5], [0.25])
     target = Target(model, task=Classification(3), preprocess=normalise)
@@ -381,7 +385,7 @@ def test_preprocessing_is_inside_and_everything_is_left_as_it_was() -> None:
     assert model.training
     assert model[1].training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
+    assert torch.equal(weight.grad, torch.ones_like(weight))
     assert model[0].bias.grad is None
     assert not model[4].bias.requires_grad
     assert not any(module._forward_hooks for module in model.modules())
@@ -491,12 +495,12 @@ def test_no_points_no_speeds() -> None:
         (lambda d: list(d), "a mapping from parameter names"),
     ],
 )
-def test_directions_that_do_not_fit(change: Callable[[dict[str, Tensor]], object], sentence: str) -> None:
+def test_directions_that_do_not_fit(change: Callable[[dict[str, Tensor]], dict[str, Tensor]], sentence: str) -> None:
     model = smooth_cnn()
     points, labels = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
     for call in (relative_speed, relative_speed_by_layer, check_speed):
         with pytest.raises(SettingError, match=sentence):
-            call(model, points, labels, change(randomly(model)))  # type: ignore[operator]
+            call(model, points, labels, change(randomly(model)))
 
 
 def test_models_that_cannot_be_differentiated() -> None:

@@ -102,3 +102,18 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_the_verbs_are_a_literal_table() -> None:
     assert all(module == f"assay.cli.{verb}" for verb, (module, _) in command.VERBS.items())
+
+
+def test_a_process_ends_with_the_exit_code_whatever_libraries_do_then() -> None:
+    """A native library that aborts late must not change the code; Python's exit functions still run."""
+    script = (
+        "import atexit, ctypes, os, sys\n"
+        "late = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)(lambda code, given: os.abort())\n"
+        "ctypes.CDLL(None).on_exit(late, None)\n"
+        "atexit.register(print, 'bye')\n"
+        "sys.argv = ['assay', 'evadee']\n"
+        "from assay.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "bye\n")

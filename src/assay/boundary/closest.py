@@ -14,8 +14,8 @@ from ..core.errors import SettingError, did_you_mean
 from ..core.probes import Cost, Finding
 from ..core.progress import Progress
 from ..core.seeds import seed as named_seed
-from ..search.boundary import NearestClass
 from ..search.closest import ClosestPoints, closest_points
+from ..search.objectives import targeted_margin
 from ..subjects.target import SearchModel, Target
 from ..tensors.norms import NORMS, step_onto_hyperplane
 from ..tensors.norms import norm as norm_of
@@ -184,10 +184,18 @@ class _Seeker:
         rows = (clean > 0).nonzero()[:, 0]
         if not len(rows):
             return
-        nearest = NearestClass(self.copy, self.target.task.num_classes, self.norm)
-        _, value, gradient = nearest.value_and_gradient(centres[rows], lambda logits, _: logits[:, 0], labels[rows])
-        move = step_onto_hyperplane(centres[rows], gradient, value, self.norm, self.target.bounds)
-        nearer = (norm_of(move, self.norm) < (1 - NEARER) * found.distance[rows]).nonzero()[:, 0]
+        wrong = self.target.task.num_classes - 1
+        ranks = torch.arange(1, wrong + 1, device=labels.device)
+        targets = (labels[rows, None] + ranks) % (wrong + 1)
+        pairs = torch.stack([labels[rows, None].expand_as(targets), targets], -1).reshape(-1, 2)
+        repeated = centres[rows].repeat_interleave(wrong, 0)
+        _, value, gradient = self.copy.value_and_gradient(repeated, lambda z, pair: targeted_margin(z, pair, 0), pairs)
+        moves = step_onto_hyperplane(repeated, gradient, value, self.norm, self.target.bounds)
+        reached = value + (gradient * moves).flatten(1).sum(1)
+        length = torch.where(reached.abs() <= NEARER * value.abs(), norm_of(moves, self.norm), torch.inf)
+        shortest = length.reshape(-1, wrong).argmin(1) + torch.arange(len(rows), device=rows.device) * wrong
+        move = moves[shortest]
+        nearer = (length[shortest] < (1 - NEARER) * found.distance[rows]).nonzero()[:, 0]
         if len(nearer):
             start = (centres[rows] + move)[nearer].clamp(*self.target.bounds)
             self._again(found, centres, labels, clean, rows[nearer], start)

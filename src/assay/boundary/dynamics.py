@@ -49,7 +49,7 @@ class Dynamics:
     below: float | None = option(
         default=None, help="margin below which a sample is vulnerable; default: 8/255 for linf, 0.5 for l2", above=0
     )
-    eps: float | None = option(default=None, help="budget of the recipes compared; default: below", above=0)
+    budget: float | None = option(default=None, help="eps of the recipes compared; default: below", above=0)
     directions: tuple[str, ...] = option(
         default=DIRECTIONS,
         help="where the weights are imagined to move: own, standard, adversarial, trades, dyart, gradient-flow, step; "
@@ -61,8 +61,8 @@ class Dynamics:
     def __post_init__(self) -> None:
         if self.below is None:
             object.__setattr__(self, "below", BELOW[self.norm])
-        if self.eps is None:
-            object.__setattr__(self, "eps", self.below)
+        if self.budget is None:
+            object.__setattr__(self, "budget", self.below)
         for name in self.directions:
             if name not in DIRECTIONS:
                 raise SettingError(f"Dynamics.directions names {name!r}.{did_you_mean(name, DIRECTIONS)}")
@@ -78,9 +78,9 @@ class Dynamics:
         return BELOW[self.norm] if self.below is None else self.below
 
     @property
-    def budget(self) -> float:
-        """``eps``, as it was resolved."""
-        return self.radius if self.eps is None else self.eps
+    def eps(self) -> float:
+        """``budget``, as it was resolved."""
+        return self.radius if self.budget is None else self.budget
 
     def expected_cost(self, *, samples: int, classes: int) -> Cost:
         """Search, inner problems and forward-mode passes of all moments, as if each recipe had an inner problem."""

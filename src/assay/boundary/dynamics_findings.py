@@ -99,6 +99,8 @@ def _peak(view: View) -> str:
     if len(shares) < 2:
         return ""
     share, look = max(shares, key=lambda pair: pair[0].value)
+    if look is view.last:
+        return "; at no other moment was it more"
     return f"; at most it was {share.value:.0%} of {share.n} {view.at(look)}"
 
 
@@ -128,15 +130,17 @@ def _apart(view: View) -> list[Finding]:
 def _trust(view: View) -> list[Finding]:
     found = []
     lost = {look.step: int((~np.isfinite(look.margin)).sum()) for look in view.looks}
+    missing = int((~np.isfinite(view.last.margin)).sum())
     if any(lost.values()):
         where = ", ".join(f"{count} after {step:,} steps" for step, count in lost.items() if count)
         found.append(
             Finding(
                 code="no-boundary-point",
-                severity="info" if max(lost.values()) < 0.1 * len(view.last.margin) else "warning",
+                severity="warning" if missing >= 0.1 * len(view.last.margin) else "info",
                 message=f"Of {len(view.last.margin)} samples some have no boundary point that the search could "
-                f"find, and are left out: {where}.",
-                remedy="Raise steps." if view.settings.steps < 50 else "",
+                f"find, and are left out: {where}."
+                + ("" if missing else " A model that has not learnt yet may have none within the pixel range."),
+                remedy="Raise steps." if missing and view.settings.steps < 50 else "",
                 value=float(max(lost.values())),
             )
         )

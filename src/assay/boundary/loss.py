@@ -218,9 +218,7 @@ def _check_shapes(images: Tensor, labels: Tensor, points: Tensor, distance: Tens
     if found.dtype != torch.bool:
         raise DataError(f"found is {found.dtype}; booleans are needed.")
     if bool((distance[found] < 0).any()):
-        raise DataError(
-            "distance is negative where found; give distances, and found without misclassified rows."
-        )
+        raise DataError("distance is negative where found; give distances, and found without misclassified rows.")
 
 
 def _spread(values: Tensor, rows: Tensor, count: int, fill: float) -> Tensor:

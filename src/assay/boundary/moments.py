@@ -176,7 +176,7 @@ class Observer:
         return Look(
             step=0 if moment is None else moment.step,
             learning_rate=np.nan if moment is None else moment.learning_rate,
-            margin=there["signed_margin"],
+            margin=there["signed_margin"].astype(np.float64),
             speeds=speeds,
             layers=layers,
             deviation=deviation,
@@ -274,14 +274,14 @@ class Observer:
     def _recipes(self) -> dict[str, Recipe]:
         """Other recipes at the budget of the probe, without a burn-in."""
         chosen = self.settings
-        inner: dict[str, Any] = {"norm": chosen.norm, "eps": chosen.budget, "steps": chosen.inner_steps}
+        inner: dict[str, Any] = {"norm": chosen.norm, "eps": chosen.eps, "steps": chosen.inner_steps}
         return {
             "standard": _recipe("standard", {}),
             "adversarial": _recipe("adversarial", inner),
             "trades": _recipe("trades", inner),
             "dyart": DyART(
                 norm=chosen.norm,
-                r0=2 * chosen.budget,
+                r0=2 * chosen.eps,
                 temperature=chosen.temperature,
                 steps=chosen.steps,
                 burn_in=0.0,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..studies.suite import Suite
 
 PROBE = "boundary-dynamics"
-SETTINGS = ("norm", "temperature", "samples", "moments", "below", "eps", "directions", "steps", "inner_steps")
+SETTINGS = ("norm", "temperature", "samples", "moments", "below", "budget", "directions", "steps", "inner_steps")
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -34,7 +34,9 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
     parser.add_argument(
         "--below", metavar="R", help="margin below which a sample is vulnerable (default: 8/255 in linf, 0.5 in l2)"
     )
-    parser.add_argument("--eps", metavar="R", help="budget of the recipes compared (default: as --below)")
+    parser.add_argument(
+        "--eps", dest="budget", metavar="R", help="budget of the recipes compared (default: as --below)"
+    )
     parser.add_argument("--samples", metavar="N", help="training samples to look at (default: 256)")
     parser.add_argument("--moments", metavar="N", help="moments to look at, at most (default: 8)")
     parser.add_argument(

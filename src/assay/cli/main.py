@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..core.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERNAL, AssayError, did_you_mean
@@ -41,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 all is well, 1 a claim failed, 2 bad usage or input,
         3 incomplete, 4 internal error.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _leave(main(sys.argv[1:]))
+    words = list(argv)
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -73,6 +78,19 @@ def overview() -> str:
             "exit codes: 0 fine, 1 a claim failed, 2 bad input, 3 incomplete, 4 internal error",
         ]
     )
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with this exit code and no other.
+
+    Threads of native libraries (Arrow's beside PyTorch's) can outlive the interpreter and then abort the process, or
+    hang, after all work is done; the exit code would be lost. So what Python does at exit is done, and no more.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the reader may have gone
+            stream.flush()
+    os._exit(code)
 
 
 def _run(verb: str, words: list[str]) -> int:

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .audit import examine
 from .common import add_data_flags, add_model_flags, add_work_flags, command_line, read_data, seed_number, whole
 from .output import table
-
-if TYPE_CHECKING:
-    from ..data.dataset import Dataset
 
 PROBE = "margins"
 SHOWN = 10
@@ -67,15 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
         },
         where="the command line",
     )
-    data = read_data(arguments, limit=arguments.limit)
-    code = examine(arguments, suite, data)
+    code = examine(arguments, suite, read_data(arguments, limit=arguments.limit))
     if not arguments.dry_run:
-        _show_fragile(Path(arguments.out), data)
+        _show_fragile(Path(arguments.out))
     return code
 
 
-def _show_fragile(out: Path, data: Dataset) -> None:
-    """The correctly classified samples with the smallest margins."""
+def _show_fragile(out: Path) -> None:
+    """The correctly classified samples with the smallest margins, as the gallery has them."""
     from ..core.files import read_json
     from ..core.runs import load_run
     from ..studies.auditing import RECORD
@@ -83,24 +78,15 @@ def _show_fragile(out: Path, data: Dataset) -> None:
     for entry in read_json(out / RECORD).get("runs", []):
         if entry.get("probe") != PROBE or entry.get("status") != "ok":
             continue
-        rows = [row for row in load_run(out / "runs" / entry["id"]).samples.to_pylist() if row["correct"]]
-        rows = [row for row in rows if row["found"] and row["signed_margin"] >= 0]
-        rows.sort(key=lambda row: row["signed_margin"])
+        gallery = load_run(out / "runs" / entry["id"]).gallery()
+        if gallery is None:
+            continue
         table(
             "\nMost fragile samples",
             ["sample", "label", "at the boundary with", "margin"],
             [
-                [
-                    str(row["sample_id"]),
-                    _name(data, row["label"]),
-                    _name(data, row["neighbour"]),
-                    f"{row['signed_margin']:.4g}",
-                ]
-                for row in rows[:SHOWN]
+                [str(one["sample_id"]), str(one["label"]), str(one["after"]), f"{one['distance']:.4g}"]
+                for one in gallery.captions[:SHOWN]
             ],
             right=[0, 3],
         )
-
-
-def _name(data: Dataset, index: int) -> str:
-    return data.class_names[index] if index < len(data.class_names) else str(index)

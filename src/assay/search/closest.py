@@ -92,8 +92,8 @@ class BoundaryDescent:
 
     @property
     def evaluations(self) -> int:
-        """Steps, the start, and a last look that lets the final step count."""
-        return self.steps + 1
+        """The start, the steps, and one of a single row on which the core sees that all are done."""
+        return self.steps + 2
 
     def begin(self, work: Work, space: Space) -> None:
         """The clean input, unless the caller has set the points."""
@@ -124,7 +124,9 @@ class BoundaryDescent:
             state["share"] = (state["share"] * factor).clamp(self.least, 1.0)
         state["last"] = promise
         flat = dual_norm(gradient, kind) == 0
-        state["done"] = state["done"] | closed | (flat & (step == 0)) | (state["idle"] >= PATIENCE)
+        state["done"] = (
+            state["done"] | closed | (flat & (step == 0)) | (state["idle"] >= PATIENCE) | (step >= self.steps)
+        )
         share = expand(state["share"], move)
         work.points = (work.centres + (1 - share) * along + share * smallest).clamp(*space.bounds)
         self._leave(work)
