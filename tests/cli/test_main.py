@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from typing import Any
@@ -104,6 +105,7 @@ def test_the_verbs_are_a_literal_table() -> None:
     assert all(module == f"assay.cli.{verb}" for verb, (module, _) in command.VERBS.items())
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "on_exit"), reason="the C library has no on_exit")
 def test_a_process_ends_with_the_exit_code_whatever_libraries_do_then() -> None:
     """A native library that aborts late must not change the code; Python's exit functions still run."""
     script = (
