@@ -13,7 +13,7 @@ import torch
 from assay.boundary import closest_boundary_points, relative_speed
 from assay.boundary import moments as moments_module
 from assay.boundary.conflict import conflict
-from assay.boundary.dynamics import DIRECTIONS, Dynamics
+from assay.boundary.dynamics import USUAL, Dynamics
 from assay.boundary.moments import is_training, moments_of, read_training
 from assay.core.errors import ModelError, SettingError, Unsupported
 from assay.core.probes import Measurement, Metric
@@ -70,7 +70,7 @@ def test_columns_shares_and_metrics_tell_the_same(measured: Measurement) -> None
     margin = columns["margin"][rows]
     assert np.array_equal(columns["vulnerable"][rows], (margin > 0) & (margin < 0.1))
     assert metric(measured, "vulnerable_share").value == columns["vulnerable"].sum() / 24
-    for direction in DIRECTIONS:
+    for direction in USUAL:
         if direction == "step":  # the last moment has no next one
             assert "speed_step" not in columns
             assert metric(measured, "conflict_share", "direction=step").estimand.endswith("after 4 steps")
@@ -132,7 +132,7 @@ def test_findings_say_what_was_seen(measured: Measurement) -> None:
 def test_figures_are_a_line_frames_bars_and_layers(measured: Measurement) -> None:
     over, *frames, bars, layers = measured.figures
     assert over.kind == "line"
-    assert {line.label for line in over.series} <= set(DIRECTIONS)
+    assert {line.label for line in over.series} <= set(USUAL)
     assert [frame.moment for frame in frames] == ["step 0", "step 2", "step 4", "step 6"]
     assert {frame.sequence for frame in frames} == {"margin-speed"}
     assert len({(frame.x_limits, frame.y_limits) for frame in frames}) == 1

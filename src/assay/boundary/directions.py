@@ -14,6 +14,7 @@ from torch.func import functional_call
 from ..core.errors import DataError, ModelError, SettingError, did_you_mean
 from ..subjects.target import Target
 from ..subjects.tasks import Classification
+from .folding import fold
 from .margin import soft_margin
 
 Direction = Mapping[str, Tensor]
@@ -54,6 +55,17 @@ class Parametric:
         self.buffers = {name: value for name, value in module.named_buffers() if value.is_floating_point()}
         first = next(iter(self.parameters.values()))
         self.device, self.dtype = first.device, first.dtype
+        self.folded: nn.Module | None = None
+        self.places: dict[str, str] = {}
+
+    def fold(self) -> None:
+        """Evaluate BatchNorm as a part of the convolution before it from now on, where the model has such pairs."""
+        with self.undisturbed():
+            self.folded = fold(self.module)
+        if self.folded is not None:
+            places = {id(value): name for name, value in self.folded.named_parameters()}
+            own = dict(self.module.named_parameters())
+            self.places = {name: places[id(own[name])] for name in self.parameters if id(own[name]) in places}
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -64,7 +76,11 @@ class Parametric:
     def logits(self, weights: Direction, points: Tensor) -> Tensor:
         """[B, K], at least float32, with ``weights`` (by name) in the place of the module's own."""
         inputs = points if self.preprocess is None else self.preprocess(points)
-        output = functional_call(self.module, dict(weights), (self.laid_out(inputs),))
+        module: nn.Module = self.module
+        if self.folded is not None and not weights.keys() & self.buffers.keys():
+            module = self.folded
+            weights = {self.places[name]: value for name, value in weights.items() if name in self.places}
+        output = functional_call(module, dict(weights), (self.laid_out(inputs),))
         output = getattr(output, "logits", output)
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(points):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

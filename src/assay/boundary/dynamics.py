@@ -34,7 +34,8 @@ CARD = MethodCard(
 )
 
 BELOW = {"linf": 8 / 255, "l2": 0.5}
-DIRECTIONS = ("own", "standard", "adversarial", "trades", "dyart", "gradient-flow", "step")
+DIRECTIONS = ("own", "standard", "adversarial", "trades", "dyart", "step", "gradient-flow")
+USUAL = DIRECTIONS[:-1]  # the last is that of "standard" where no layer changes in training mode
 FINISH_FORWARD, FINISH_BACKWARD = 40, 10
 
 
@@ -51,9 +52,9 @@ class Dynamics:
     )
     budget: float | None = option(default=None, help="eps of the recipes compared; default: below", above=0)
     directions: tuple[str, ...] = option(
-        default=DIRECTIONS,
-        help="where the weights are imagined to move: own, standard, adversarial, trades, dyart, gradient-flow, step; "
-        "the first one is drawn in detail",
+        default=USUAL,
+        help="where the weights are imagined to move: own, standard, adversarial, trades, dyart, step, gradient-flow "
+        "(of the cross-entropy in evaluation mode); the first one is drawn in detail",
     )
     steps: int = option(default=20, help="iterations of the search for boundary points", at_least=1)
     inner_steps: int = option(default=10, help="steps of the attack in the recipes compared", at_least=1)

@@ -140,7 +140,10 @@ def _trust(view: View) -> list[Finding]:
                 message=f"Of {len(view.last.margin)} samples some have no boundary point that the search could "
                 f"find, and are left out: {where}."
                 + ("" if missing else " A model that has not learnt yet may have none within the pixel range."),
-                remedy="Raise steps." if missing and view.settings.steps < 50 else "",
+                remedy="Raise steps. Where the logits differ by less than log(K - 1) / temperature, the soft margin "
+                "is below 0 everywhere and there is no boundary: train longer, or raise the temperature."
+                if missing
+                else "",
                 value=float(max(lost.values())),
             )
         )

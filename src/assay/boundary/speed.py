@@ -86,7 +86,7 @@ def relative_speed(
     >>> relative_speed(model, torch.tensor([[0.5, 0.5]]), torch.tensor([0]), move)
     tensor([0.5000])
     """
-    speeds = _Speeds(model_or_target, points, labels, norm, temperature)
+    speeds = _Speeds(model_or_target, points, labels, norm, temperature, fold=True)
     moved = speeds.moved(direction)
     if slope is not None:
         return speeds.divided(speeds.numerator(moved), slope)
@@ -177,13 +177,22 @@ class _Speeds:
     """φ at some points, and its derivatives by weights and inputs, lane by lane."""
 
     def __init__(
-        self, model: nn.Module | Target, points: Tensor, labels: Tensor, norm: str, temperature: float
+        self,
+        model: nn.Module | Target,
+        points: Tensor,
+        labels: Tensor,
+        norm: str,
+        temperature: float,
+        *,
+        fold: bool = False,
     ) -> None:
         if norm not in NORMS:
             raise SettingError(f"norm is {norm!r}.{did_you_mean(norm, NORMS)}")
         self.norm, self.temperature = norm, check_temperature(temperature)
         self.model = Parametric(model)
         self.points, self.labels = self.model.check_points(points, labels)
+        if fold:
+            self.model.fold()
         self.own = {name: self.model.laid_out(value) for name, value in self.model.parameters.items()}
 
     def moved(self, direction: Direction) -> dict[str, Tensor]:
@@ -221,7 +230,11 @@ class _Speeds:
         if not len(self.points):
             return None
         try:
-            taps = Taps(self.model.module, {name: self.model.laid_out(value) for name, value in direction.items()})
+            module, moved = self.model.module, {name: self.model.laid_out(value) for name, value in direction.items()}
+            if self.model.folded is not None:
+                module = self.model.folded
+                moved = {self.model.places[name]: value for name, value in moved.items() if name in self.model.places}
+            taps = Taps(module, moved)
         except CannotTap:
             return None
 

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .folding import FoldedConvolution
+
 Moved = dict[str, Tensor]
 
 
@@ -41,11 +43,14 @@ class Taps:
         self.layers: dict[str, tuple[nn.Module, Moved]] = {}
         covered = set()
         for name, layer in module.named_modules():
-            own = {short: names[id(value)] for short, value in layer.named_parameters(recurse=False)}
+            if isinstance(module.get_submodule(name.rpartition(".")[0]), FoldedConvolution):
+                continue  # a part of the layer above
+            parameters = layer.named_parameters(recurse=isinstance(layer, FoldedConvolution))
+            own = {short: names[id(value)] for short, value in parameters}
             moved = {short: direction[full] for short, full in own.items() if full in direction}
             if not moved:
                 continue
-            if type(layer) not in _WITH_WEIGHTS or not name:
+            if type(layer) not in (*_WITH_WEIGHTS, FoldedConvolution) or not name:
                 raise CannotTap(type(layer).__name__)
             if getattr(layer, "running_mean", 0) is None:
                 raise CannotTap("statistics of the batch")
@@ -109,7 +114,10 @@ def _hook(moved: Moved, strength: Tensor, rows: int) -> Callable[[nn.Module, Any
         if len(inputs) != 1 or output.ndim == 3 or len(output) != rows:
             raise CannotTap("layout")
         with torch.no_grad():
-            change = _WITH_WEIGHTS[type(layer)](layer, inputs[0], moved.get("weight"), moved.get("bias"))
+            if isinstance(layer, FoldedConvolution):
+                change = layer.change(inputs[0], moved)
+            else:
+                change = _WITH_WEIGHTS[type(layer)](layer, inputs[0], moved.get("weight"), moved.get("bias"))
         passed: Tensor = _Tap.apply(output, change, strength)
         return passed
 

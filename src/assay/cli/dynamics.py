@@ -42,8 +42,8 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
     parser.add_argument(
         "--directions",
         metavar="NAME[,NAME...]",
-        help="where the weights move: own, standard, adversarial, trades, dyart, gradient-flow, step; the first is "
-        "drawn in detail (default: all)",
+        help="where the weights move: own, standard, adversarial, trades, dyart, step, gradient-flow; the first is "
+        "drawn in detail (default: all but the last)",
     )
     parser.add_argument("--temperature", metavar="T", help="sharpness of the soft margin (default: 5)")
     parser.add_argument("--steps", metavar="N", help="iterations of the search for boundary points (default: 20)")
