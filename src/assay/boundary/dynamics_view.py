@@ -179,7 +179,11 @@ class View:
         )
 
     def _scatters(self) -> list[Figure]:
-        looks = [look for look in self.looks if self.first in look.speeds]
+        looks = [
+            look
+            for look in self.looks
+            if self.first in look.speeds and usable(look.speeds[self.first], look.margin).any()
+        ]
         if not looks:
             return []
         margins = np.concatenate([look.margin[np.isfinite(look.margin)] for look in looks])
@@ -267,7 +271,7 @@ class View:
             f"{self.at(self.last)}, with 95% intervals; the parts add up to the whole.{rest}",
             kind="bar",
             x_label="layer",
-            y_label=f"mean relative speed ({self._unit(self.first)})",
+            y_label=f"speed ({self._unit(self.first)})",
             series=(_bars(self.first, tuple(shown), [parts[name] for name in shown]),),
         )
 

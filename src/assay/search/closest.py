@@ -4,7 +4,7 @@ The function h is oriented so that it is positive at the clean input x. At a poi
 gradient g, two moves put x on the linearised boundary {h + <g, x' - x - δ> = 0}: the one along the ray,
 r = (1 - h / <g, δ>) δ, and the smallest one in the box, c. The next point is x + (1 - a) r + a c: both
 ends lie on the linearised boundary and ||c|| <= ||r||, so that the norm falls by up to a (||r|| - ||c||).
-The share a grows by 1.3 while ||r||, the distance that the ray promises, falls, and is halved where it
+The share a grows by 1.3 while ||r||, the distance that the ray promises, falls, and is cut to a third where it
 does not. With a = 1 this is the iteration of Hasofer and Lind (and Rackwitz and Fiessler) in structural
 reliability; FAB (arXiv 1907.02044) mixes the same projections with a <= 0.1 and an overshoot.
 """
@@ -83,7 +83,7 @@ class BoundaryDescent:
     best: Best = field(repr=False)
     share: float = 0.5
     grow: float = 1.3
-    shrink: float = 0.5
+    shrink: float = 0.35
     least: float = 0.02
     trusted: tuple[float, float] = (0.5, 2.0)
 
