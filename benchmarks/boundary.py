@@ -239,7 +239,12 @@ HEADS = {
     "step": "| model | norm | published s | Assay s | ratio |",
     "minimum": "| model | norm | mean ratio | at most 1.001 | backward passes | of minimum_norm |",
 }
-PARTS = {"search": rows_search, "speed": rows_speed, "step": rows_step, "minimum": rows_minimum}
+PARTS: dict[str, Callable[..., Iterator[str]]] = {
+    "search": rows_search,
+    "speed": rows_speed,
+    "step": rows_step,
+    "minimum": rows_minimum,
+}
 
 
 def main() -> None:
@@ -249,12 +254,14 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=MODELS, help="default: all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=20, help="iterations of the search in part search")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for part in options.parts or PARTS:
         print(f"\n{HEADS[part]}\n{'|---' * (HEADS[part].count('|') - 1)}|")
         for name in options.model or MODELS:
-            for row in PARTS[part](name, options.samples, options.rounds):
+            more = {"steps": options.steps} if part == "search" else {}
+            for row in PARTS[part](name, options.samples, options.rounds, **more):
                 print(row, flush=True)
 
 

@@ -58,6 +58,16 @@ EXPLANATIONS = {
     "average_certified_radius": "How large a change is proved harmless, on average; wrong answers count 0. Larger is "
     "safer.",
     "median_distance": "Half of the inputs can be made wrong by a change no larger than this. Larger is safer.",
+    "median_margin": "Half of the inputs lie no further inside their own class than this: a change of that size can make "
+    "them wrong. Negative where half of them are wrong already.",
+    "vulnerable_share": "The share of inputs that the model gets right, but that a change below the radius can make "
+    "wrong.",
+    "negative_margin_share": "The share of inputs on the wrong side of the decision boundary.",
+    "no_boundary_share": "The share of inputs for which no point of the decision boundary was found.",
+    "aligned_share": "How often the search ended where a nearest point of the boundary may lie; the more, the "
+    "better the margins can be trusted.",
+    "conflict_share": "Of the inputs close to the decision boundary, the share that the boundary comes closer to as "
+    "training goes on. Smaller is better.",
     "mean_distance": "The average size of the smallest change found that makes an input wrong. Larger is safer.",
 }
 
