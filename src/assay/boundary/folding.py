@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..subjects.fusion import _pair
+from ..subjects.fusion import foldable_pair
 
 
 class FoldedConvolution(nn.Module):
@@ -76,7 +76,7 @@ def fold(module: nn.Module) -> nn.Module | None:
     read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
     count = 0
     for node in list(traced.graph.nodes):
-        pair = _pair(node, layers, uses)
+        pair = foldable_pair(node, layers, uses)
         if pair is None or {str(pair[0].target), str(node.target)} & read:
             continue
         before, convolution, normalisation = pair

@@ -58,7 +58,7 @@ EXPLANATIONS = {
     "average_certified_radius": "How large a change is proved harmless, on average; wrong answers count 0. Larger is "
     "safer.",
     "median_distance": "Half of the inputs can be made wrong by a change no larger than this. Larger is safer.",
-    "median_margin": "Half of the inputs lie no further inside their own class than this: a change of that size can make "
+    "median_margin": "Half of the inputs lie no further inside their own class than this: so small a change can make "
     "them wrong. Negative where half of them are wrong already.",
     "vulnerable_share": "The share of inputs that the model gets right, but that a change below the radius can make "
     "wrong.",

@@ -108,5 +108,6 @@ def _words(settings: object) -> str:
         if key in ("norm", "attack"):
             words.append(str(value))
         elif key == "eps":
-            words.append("eps " + ", ".join(budget_text(item) for item in value))
+            budgets = value if isinstance(value, (list, tuple)) else [value]
+            words.append("eps " + ", ".join(budget_text(item) for item in budgets))
     return " ".join(words)

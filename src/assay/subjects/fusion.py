@@ -37,7 +37,7 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
             uses[node.target] = uses.get(node.target, 0) + 1
     read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
     for node in list(traced.graph.nodes):
-        pair = _pair(node, modules, uses)
+        pair = foldable_pair(node, modules, uses)
         if pair is None:
             continue
         before, convolution, normalisation = pair
@@ -51,7 +51,7 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
     return traced.requires_grad_(False)
 
 
-def _pair(node: fx.Node, modules: dict[str, nn.Module], uses: dict[str, int]) -> Pair | None:
+def foldable_pair(node: fx.Node, modules: dict[str, nn.Module], uses: dict[str, int]) -> Pair | None:
     """The convolution whose only reader is this BatchNorm node, if it is one."""
     normalisation = modules[str(node.target)] if node.op == "call_module" else None
     if not isinstance(normalisation, nn.modules.batchnorm._BatchNorm):
