@@ -1,7 +1,8 @@
 """The data sets of the reproductions: training and test parts as Datasets, from files that the user has.
 
 Files are looked for in the folder named by ASSAY_DATA, or else in ``../shared/data``:
-``mnist/mnist.npz``, ``tabular/adult.data`` and ``tabular/adult.test``. ``digits`` needs none.
+``mnist/mnist.npz``, ``cifar10_jpeg/train.parquet`` and ``test.parquet``, ``tabular/adult.data`` and
+``tabular/adult.test``. ``digits`` needs none.
 """
 
 from __future__ import annotations
@@ -53,13 +54,20 @@ def read(wanted: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
     """Training and test part.
 
     Args:
-        wanted: ``name`` (``"mnist"``, ``"adult"`` or ``"digits"``) and, where a class is to be made rare,
-            ``thin: {class: 8, keep: 0.09}``, which touches the training part only.
+        wanted: ``name`` (``"mnist"``, ``"cifar10"``, ``"adult"`` or ``"digits"``); where a class is to be made
+            rare, ``thin: {class: 8, keep: 0.09}``, and where fewer samples are enough, ``limit: 5000``, the first
+            of them: both touch the training part only. With ``held_out: 500`` the last 500 training samples stand in
+            for the test part, for choosing settings.
     """
-    readers = {"digits": _digits, "mnist": _mnist, "adult": _adult}
+    readers = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "adult": _adult}
     if wanted["name"] not in readers:
         raise SettingError(f"data.name is {wanted['name']!r}; allowed: {', '.join(sorted(readers))}.")
     train, test = readers[wanted["name"]]()
+    if "held_out" in wanted:
+        cut = len(train) - int(wanted["held_out"])
+        train, test = train.head(cut), replace(train.subset(np.arange(cut, len(train))), split="validation")
+    if "limit" in wanted:
+        train = train.head(int(wanted["limit"]))
     if "thin" in wanted:
         train = thinned(train, int(wanted["thin"]["class"]), float(wanted["thin"]["keep"]))
     return train, test
@@ -81,6 +89,12 @@ def _digits() -> tuple[Dataset, Dataset]:
 def _mnist() -> tuple[Dataset, Dataset]:
     path = folder() / "mnist" / "mnist.npz"
     return load_data(path, split="train"), load_data(path, split="test")
+
+
+def _cifar10() -> tuple[Dataset, Dataset]:
+    """CIFAR-10 kept as JPEG images (chroma at half resolution), in a random order of samples."""
+    path = folder() / "cifar10_jpeg"
+    return load_data(path / "train.parquet", labels_key="label"), load_data(path / "test.parquet", labels_key="label")
 
 
 def _adult() -> tuple[Dataset, Dataset]:

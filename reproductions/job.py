@@ -48,6 +48,7 @@ def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
         "plan": job.digest,
         "samples": {"training": len(data), "test": len(test)},
         "privacy": privacy | private_facts(folder / RUN),
+        "passes": {"forward": done.cost.forward, "backward": done.cost.backward},
         **code.measure(job, folder, data, test),
         "training_seconds": round(done.cost.seconds, 1),
         "measuring_seconds": round(time.monotonic() - trained, 1),

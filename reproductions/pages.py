@@ -54,7 +54,8 @@ def save_results(spec: Spec, tier: str, results: Sequence[dict[str, Any]]) -> Re
 
 def write(spec: Spec) -> None:
     """Renew README.md, expected.yaml and the figures from the committed results."""
-    from assay.report.figures import draw, standalone
+    from assay.report.figures import draw
+    from assay.report.svg import standalone
 
     results = load_results(spec)
     write_atomic(spec.folder / EXPECTED, expected_text(spec, results))

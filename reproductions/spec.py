@@ -20,9 +20,9 @@ from assay.core.errors import SettingError, did_you_mean
 HERE = Path(__file__).resolve().parent
 SPEC = "spec.yaml"
 EXPERIMENT_KEYS = {
-    "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify"
+    "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify", "measure"
 }  # fmt: skip
-METHOD_KEYS = {"title", "recipe", "settings", "training", "seeds", "sigma", "matched"}
+METHOD_KEYS = {"title", "recipe", "settings", "training", "seeds", "sigma", "matched", "measure"}
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,12 @@ def _plan(experiment: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
         "recipe": recipe,
         "settings": settings,
         "training": merged(experiment["training"], own.get("training", {})),
-        "privacy": None if recipe == "standard" or "noise_multiplier" in settings else experiment["privacy"],
+        "privacy": None if recipe == "standard" or "noise_multiplier" in settings else experiment.get("privacy"),
     }
     if "certify" in experiment:
         plan["certify"] = merged(experiment["certify"], {"sigma": own["sigma"]})
+    if "measure" in experiment:
+        plan["measure"] = merged(experiment["measure"], own.get("measure", {}))
     return plan
 
 

@@ -41,6 +41,7 @@ def test_conflict_counts_points_below_the_radius_over_all_moments():
     assert found["within/first"] == pytest.approx(48 / 100)
     assert found["within/last"] == pytest.approx(32 / 84)
     assert found["within/fell"] == pytest.approx(48 / 100 - 32 / 84)
+    assert found["vulnerable/fell"] == pytest.approx(28 / 100 - 12 / 84)
     assert found["wrong/last"] == pytest.approx(2 / 84)
 
 
