@@ -24,10 +24,12 @@ def examination(classes: int = 3, bounds: tuple[float, float] = (0.0, 1.0)) -> E
     return Examination(target=Target(model, task=Classification(classes), bounds=bounds), data=data)
 
 
-def test_a_network_has_the_classes_and_bounds_of_the_model() -> None:
-    baseline = load_baseline("network:linear", examination(bounds=(-1.0, 1.0)))
-    assert (baseline.task.num_classes, baseline.bounds) == (3, (-1.0, 1.0))
-    assert baseline.logits(torch.zeros(2, 1, 2, 2)).shape == (2, 3)
+def test_a_network_has_ten_classes_and_the_bounds_of_the_model() -> None:
+    baseline = load_baseline("network:linear", examination(classes=10, bounds=(-1.0, 1.0)))
+    assert (baseline.task.num_classes, baseline.bounds) == (10, (-1.0, 1.0))
+    assert baseline.logits(torch.zeros(2, 1, 2, 2)).shape == (2, 10)
+    with pytest.raises(ModelError, match="tells 10 classes apart, the examined model 3"):
+        load_baseline("network:linear", examination())
 
 
 def test_models_that_cannot_be_compared(tmp_path: Path) -> None:

@@ -196,3 +196,15 @@ def test_grouped_transposed_and_one_dimensional() -> None:
 def test_a_network_without_normalisation_is_left_alone() -> None:
     model = nn.Conv2d(3, 3, 3)
     assert fuse_conv_bn(model) is model
+
+
+def test_a_second_batch_norm_is_folded_into_what_the_first_has_made() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)).eval()
+    for layer in model[1:]:
+        nn.init.uniform_(layer.running_mean)
+        nn.init.uniform_(layer.running_var, 0.5, 2)
+        nn.init.uniform_(layer.weight, 0.5, 2)
+    x = torch.rand(2, 1, 5, 5)
+    expected = model(x)
+    torch.testing.assert_close(fuse_conv_bn(model)(x), expected)

@@ -129,7 +129,8 @@ class DyART(BurnIn):
         """
         with state.evaluating():
             with torch.no_grad():
-                inside = soft_margin(state.logits(batch.images), batch.labels, self.temperature) > 0
+                margin = soft_margin(state.logits(batch.images), batch.labels, self.temperature)
+            inside = margin > 0
             correct = inside.nonzero()[:, 0]
             if not len(correct):
                 nothing = batch.images.new_zeros(0)
@@ -142,6 +143,7 @@ class DyART(BurnIn):
                 norm=self.norm,
                 bounds=BOUNDS,
                 steps=self.steps,
+                clean=margin[correct],
             )
         near = (found.found & (found.distance < self.r0)).nonzero()[:, 0]
         everywhere = torch.zeros_like(inside).index_copy(0, correct, found.found)

@@ -7,13 +7,12 @@ are those of a convolution alone.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from ..subjects.fusion import foldable_pair
+from ..subjects.fusion import Pair, without_batch_norm
 
 
 class FoldedConvolution(nn.Module):
@@ -60,30 +59,11 @@ def fold(module: nn.Module) -> nn.Module | None:
     Args:
         module: in evaluation mode; it is left as it is.
     """
-    if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            traced = fx.symbolic_trace(module)
-    except Exception:  # tracing runs the model's own code, which may raise anything; unfolded is slower, not wrong
-        return None
-    layers = dict(traced.named_modules())
-    uses: dict[str, int] = {}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            uses[node.target] = uses.get(node.target, 0) + 1
-    read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
-    count = 0
-    for node in list(traced.graph.nodes):
-        pair = foldable_pair(node, layers, uses)
-        if pair is None or {str(pair[0].target), str(node.target)} & read:
-            continue
+
+    def replace(traced: fx.GraphModule, pair: Pair) -> None:
         before, convolution, normalisation = pair
-        traced.add_submodule(f"folded_{count}", FoldedConvolution(convolution, normalisation))
-        before.target, count = f"folded_{count}", count + 1
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced if count else None
+        name = f"folded_{str(before.target).replace('.', '_')}"
+        traced.add_submodule(name, FoldedConvolution(convolution, normalisation))
+        before.target = name
+
+    return without_batch_norm(module, replace)

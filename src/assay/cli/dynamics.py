@@ -12,7 +12,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import EXIT_OK
 from .audit import examine
 from .common import add_data_flags, add_work_flags, command_line, fit_threads, note, seed_number, whole
 from .output import table
@@ -125,7 +124,7 @@ def _suite(given: dict[str, Any], seed: int) -> Suite:
     return parse_suite({"name": "dynamics", "seed": seed, "probes": [{PROBE: given}]}, where="the command line")
 
 
-def _show(out: Path) -> int:
+def _show(out: Path) -> None:
     """One line a moment, one column a direction."""
     from ..core.files import read_json
     from ..core.runs import load_run
@@ -134,7 +133,6 @@ def _show(out: Path) -> int:
     for entry in read_json(out / RECORD).get("runs", []) if (out / RECORD).is_file() else []:
         if entry.get("probe") == PROBE and entry.get("status") == "ok":
             _table(load_run(out / "runs" / entry["id"]))
-    return EXIT_OK
 
 
 def _table(run: Run) -> None:

@@ -14,23 +14,21 @@ Holm over the groups. The gap max_k π_k - min_k π_k has a simultaneous interva
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import ModelError, SettingError
+from ..core.errors import SettingError
 from ..core.estimates import Estimate, bootstrap, holm, mcnemar, paired_difference, proportion
-from ..core.files import checksum, read_bytes
 from ..core.methods import Citation, MethodCard
 from ..core.probes import Cost, Figure, Finding, Measurement, Metric, Series
 from ..core.seeds import seed
 from ..core.settings import option, settings
+from ..subjects.baselines import load_baseline, pinned
 from .strata import Strata, bonferroni, independent_difference, paired_rates, rates, strata_of, widest_gap
 
 if TYPE_CHECKING:
     from ..subjects.examination import Examination
-    from ..subjects.target import Target
 
 CARD = MethodCard(
     name="privacy-cost",
@@ -71,20 +69,7 @@ class PrivacyCost:
     resamples: int = option(default=2000, help="bootstrap draws for mean losses", at_least=100, at_most=100_000)
 
     def __post_init__(self) -> None:
-        if self.baseline is None or self.baseline.startswith(("hf:", "python:", "network:")):
-            return
-        weights = Path(self.baseline.removeprefix("run:")) / "model.safetensors"
-        if not weights.is_file():
-            raise SettingError(
-                f"PrivacyCost.baseline is {self.baseline!r}, where there is no finished training (no {weights.name}). "
-                "Give the folder of an 'assay train' run, or hf:FOLDER."
-            )
-        digest = checksum(read_bytes(weights))
-        if self.baseline_digest not in (None, digest):
-            raise SettingError(
-                f"PrivacyCost.baseline_digest is {self.baseline_digest!r}, but the weights in {self.baseline!r} have "
-                f"{digest!r}: this is another baseline. Leave baseline_digest out to take it as it is."
-            )
+        digest = pinned(self.baseline, self.baseline_digest, name="PrivacyCost.baseline")
         object.__setattr__(self, "baseline_digest", digest)
 
     def expected_cost(self, *, samples: int, classes: int) -> Cost:
@@ -98,7 +83,7 @@ class PrivacyCost:
                 not_applicable="no baseline was named: set baseline to the folder of the same training without "
                 "privacy. Accuracy by group alone stands in the section on private training."
             )
-        baseline = _baseline(self.baseline, examination)
+        baseline = load_baseline(self.baseline, examination)
         strata = strata_of(examination.data, self.groups)
         if self.reference is not None and self.reference not in strata.present:
             raise SettingError(
@@ -145,21 +130,6 @@ class PrivacyCost:
             estimand = f"mean cross-entropy of the private model minus that of the baseline on {where}"
             found.append(_loss("loss_cost", estimate, estimand, strata.stratum(name)))
         return found
-
-
-def _baseline(spec: str, examination: Examination) -> Target:
-    from ..subjects.loaders import load_target
-
-    baseline = load_target(spec, image_shape=examination.data.shape, num_classes=None)
-    if baseline.task.num_classes != examination.target.task.num_classes:
-        raise ModelError(
-            f"The baseline {spec!r} tells {baseline.task.num_classes} classes apart, the private model "
-            f"{examination.target.task.num_classes}; they must answer the same question."
-        )
-    for module in (baseline.model, baseline.preprocess):
-        if module is not None:
-            module.to(examination.target.device)  # type: ignore[union-attr]
-    return baseline
 
 
 def _of(correct: dict[str, np.ndarray], strata: Strata, name: str) -> tuple[np.ndarray, np.ndarray]:

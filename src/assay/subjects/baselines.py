@@ -60,11 +60,10 @@ def load_baseline(spec: str, examination: Examination) -> Target:
     from .loaders import load_target
 
     target = examination.target
-    knows_its_classes = not spec.startswith(("python:", "network:"))
     baseline = load_target(
         spec,
         image_shape=examination.data.shape,
-        num_classes=None if knows_its_classes else target.task.num_classes,
+        num_classes=target.task.num_classes if spec.startswith("python:") else None,  # a function cannot tell
         bounds=target.bounds,
     )
     if baseline.task.num_classes != target.task.num_classes:
