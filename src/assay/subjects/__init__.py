@@ -7,18 +7,47 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy
 
 if TYPE_CHECKING:
+    from .backbones import BACKBONES, Backbone, Features, build_backbone
+    from .dense_tasks import Depth, Embedding, Segmentation
+    from .encoders import Encoder, encoder
     from .examination import Examination
     from .loaders import load_target
     from .networks import NETWORKS, build_network
     from .target import Target
     from .tasks import Classification, Normalize
 
-__all__ = ["NETWORKS", "Classification", "Examination", "Normalize", "Target", "build_network", "load_target"]
+__all__ = [
+    "BACKBONES",
+    "NETWORKS",
+    "Backbone",
+    "Classification",
+    "Depth",
+    "Embedding",
+    "Encoder",
+    "Examination",
+    "Features",
+    "Normalize",
+    "Segmentation",
+    "Target",
+    "build_backbone",
+    "build_network",
+    "encoder",
+    "load_target",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "BACKBONES": ".backbones",
+        "Backbone": ".backbones",
+        "Depth": ".dense_tasks",
+        "Embedding": ".dense_tasks",
+        "Encoder": ".encoders",
+        "Features": ".backbones",
         "NETWORKS": ".networks",
+        "Segmentation": ".dense_tasks",
+        "build_backbone": ".backbones",
+        "encoder": ".encoders",
         "Classification": ".tasks",
         "Examination": ".examination",
         "Normalize": ".tasks",

@@ -8,32 +8,41 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from ..core.errors import AssayError, DataError, ModelError, SettingError
 from ..core.probes import Finding
 from .fusion import fuse_conv_bn
 from .lanes import in_lanes
-from .tasks import Classification
+from .tasks import Classification, Task
+
+if TYPE_CHECKING:
+    TaskT = TypeVar("TaskT", bound=Task, default=Classification)
+else:
+    TaskT = TypeVar("TaskT", default=Classification)
 
 TOLERANCE = 1e-6
 _CHANNELS_LAST_PIXELS = 16 * 16
 
 
-class Target:
+class Target(Generic[TaskT]):
     """A model under examination: module, preprocessing, raw-input bounds and task.
+
+    ``Target`` alone means a classifier; ``Target[Segmentation]`` and the like say otherwise.
 
     The caller's module is never changed: its mode, parameters, ``.grad`` fields
     and the global random state are as they were after every call.
 
     Args:
-        model: maps preprocessed inputs [B, C, H, W] to logits [B, K]. An object
-            whose ``.logits`` is the tensor, as transformers return, is accepted,
-            and so is a plain function.
-        task: what the model is for, such as ``Classification(num_classes=10)``.
+        model: maps preprocessed inputs [B, C, H, W] to what the task asks for: logits [B, K],
+            logits [B, K, h, w], depths [B, h, w], a representation. An object that holds the
+            tensor, as transformers return, is accepted, and so is a plain function.
+        task: what the model is for: ``Classification(num_classes=10)``, ``Segmentation(...)``,
+            ``Depth()`` or ``Embedding()``.
         bounds: the box of raw inputs, ``(low, high)``.
         preprocess: a module applied to raw inputs before the model, such as
             ``Normalize(mean, std)``; attacks see through it.
@@ -52,7 +61,7 @@ class Target:
         self,
         model: nn.Module | Callable[[Tensor], Any],
         *,
-        task: Classification,
+        task: TaskT,
         bounds: tuple[float, float] = (0.0, 1.0),
         preprocess: nn.Module | None = None,
         name: str = "model",
@@ -112,7 +121,7 @@ class Target:
             "source": self.source,
             "digest": self.digest,
             "task": self.task.name,
-            "num_classes": self.task.num_classes,
+            **self.task.describe(),
             "bounds": list(self.bounds),
             "preprocess": repr(self.preprocess) if self.preprocess is not None else None,
             "parameters": sum(p.numel() for p in parameters),
@@ -147,25 +156,17 @@ class Target:
         return images.clamp(low, high)
 
     def check_labels(self, labels: Tensor, count: int) -> Tensor:
-        """Labels as int64 [N]; DataError says what is wrong."""
-        labels = torch.as_tensor(labels).detach().cpu()
-        if labels.shape != (count,):
-            raise DataError(
-                f"Labels have shape {tuple(labels.shape)} for {count} images; one class index an image is needed."
+        """Class indices as int64 [N]; DataError says what is wrong, ModelError that this is no classifier."""
+        if not isinstance(self.task, Classification):
+            raise ModelError(
+                f"{self.name!r} is for {self.task.name}, and this examination needs a classifier. "
+                "Use assay.evasion.attack for other tasks."
             )
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise DataError(f"Labels are {labels.dtype}; whole class indices are needed.")
-        labels = labels.to(torch.int64)
-        if bool(((labels < 0) | (labels >= self.task.num_classes)).any()):
-            raise DataError(
-                f"Labels range from {int(labels.min())} to {int(labels.max())}; "
-                f"allowed: 0 to {self.task.num_classes - 1} for {self.task.num_classes} classes."
-            )
-        return labels
+        return self.task.check_references(labels, torch.empty(count, 0))
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """The caller's own model in float32 and evaluation mode on raw images: [B, ...] -> [B, K].
+        """The caller's own model in float32 and evaluation mode on raw images: [B, ...] -> [B, K] (or the task's shape).
 
         The truth that every verdict rests on: 1 forward pass a sample.
         """
@@ -212,7 +213,7 @@ class Target:
         return SearchModel(self, dtype)
 
     def _answer(self, images: Tensor) -> Tensor:
-        output = _asked(self.preprocess, self.model, images)
+        output = _asked(self.task, self.preprocess, self.model, images)
         self.task.check_output(output, len(images))
         return output.to(torch.float32)
 
@@ -237,7 +238,7 @@ class SearchModel:
         dtype: float32 or bfloat16.
     """
 
-    def __init__(self, target: Target, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, target: Target[Any], dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
         self.task = target.task
         self.preprocess = _private(target.preprocess) if target.preprocess is not None else None
@@ -285,7 +286,7 @@ class SearchModel:
         return in_lanes(both, points, reference)
 
     def _answer(self, points: Tensor) -> Tensor:
-        output = _asked(self.preprocess, self._laid_out, points)
+        output = _asked(self.task, self.preprocess, self._laid_out, points)
         self.task.check_output(output, len(points))
         return output.to(torch.float32)
 
@@ -313,14 +314,15 @@ def _private(module: nn.Module) -> nn.Module:
 
 
 def _asked(
+    task: Task,
     preprocess: nn.Module | None,
     model: nn.Module | Callable[[Tensor], Any],
     images: Tensor,
 ) -> Tensor:
-    """The model's logits; whatever its code raises becomes a ModelError that names input and cause."""
+    """The model's answer; whatever its code raises becomes a ModelError that names input and cause."""
     try:
         inputs = images if preprocess is None else preprocess(images)
-        return _tensor(model(inputs))
+        return task.answer(model(inputs), images)
     except AssayError:
         raise
     except Exception as error:
@@ -330,9 +332,3 @@ def _asked(
             "Check that the images have the channels and the size that it was made for."
         ) from error
 
-
-def _tensor(output: Any) -> Tensor:
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor):
-        raise ModelError(f"The model returned {type(output).__name__}; a tensor of logits [B, K] is needed.")
-    return logits

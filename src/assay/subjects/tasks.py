@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ModelError, SettingError
+from ..core.errors import DataError, ModelError, SettingError
 
 
 class Task(Protocol):
@@ -18,11 +18,22 @@ class Task(Protocol):
     @property
     def name(self) -> str: ...
 
-    def check_output(self, output: Tensor, batch: int) -> None: ...
+    def describe(self) -> dict[str, Any]:
+        """What a record says besides the name."""
+
+    def answer(self, raw: Any, images: Tensor) -> Tensor:
+        """The one tensor that counts of what the model returned for the images."""
+
+    def check_output(self, output: Tensor, batch: int) -> None:
+        """Raise ModelError for an answer that cannot be used."""
+
+    def check_references(self, references: Any, images: Tensor) -> Tensor:
+        """What answers are compared with, checked, on the CPU; raises DataError."""
 
     def losses(self, output: Tensor, reference: Tensor) -> Tensor: ...
 
-    def success(self, output: Tensor, reference: Tensor) -> Tensor: ...
+    def success(self, output: Tensor, reference: Tensor) -> Tensor | None:
+        """Whether the adversary has all it can want: [B] bool; None where there is only more and less."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,35 @@ class Classification:
     def name(self) -> str:
         """The task's name in records."""
         return "classification"
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says besides the name."""
+        return {"num_classes": self.num_classes}
+
+    def answer(self, raw: Any, images: Tensor) -> Tensor:
+        """The logits: the tensor itself, or the ``.logits`` of what transformers return."""
+        logits = getattr(raw, "logits", raw)
+        if not isinstance(logits, Tensor):
+            raise ModelError(f"The model returned {type(raw).__name__}; a tensor of logits [B, K] is needed.")
+        return logits
+
+    def check_references(self, references: Any, images: Tensor) -> Tensor:
+        """Labels as int64 [N]; DataError says what is wrong."""
+        labels = torch.as_tensor(references).detach().cpu()
+        count = len(images)
+        if labels.shape != (count,):
+            raise DataError(
+                f"Labels have shape {tuple(labels.shape)} for {count} images; one class index an image is needed."
+            )
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            raise DataError(f"Labels are {labels.dtype}; whole class indices are needed.")
+        labels = labels.to(torch.int64)
+        if bool(((labels < 0) | (labels >= self.num_classes)).any()):
+            raise DataError(
+                f"Labels range from {int(labels.min())} to {int(labels.max())}; "
+                f"allowed: 0 to {self.num_classes - 1} for {self.num_classes} classes."
+            )
+        return labels
 
     def check_output(self, output: Tensor, batch: int) -> None:
         """Raise ModelError unless ``output`` is a finite floating [batch, num_classes]."""
