@@ -52,8 +52,8 @@ class Backbone(nn.Module):
         if height % self.patch or width % self.patch or min(height, width) < self.patch:
             nearest = tuple(max(self.patch, round(side / self.patch) * self.patch) for side in (height, width))
             raise ModelError(
-                f"Images of {height}x{width} pixels cannot be cut into patches of {self.patch}x{self.patch}; both sides "
-                f"must be multiples of {self.patch}. Read them at {nearest[0]}x{nearest[1]}, such as "
+                f"Images of {height}x{width} pixels cannot be cut into patches of {self.patch}x{self.patch}; both "
+                f"sides must be multiples of {self.patch}. Read them at {nearest[0]}x{nearest[1]}, such as "
                 f"image_size={nearest[0]},{nearest[1]}, or use a sliding window."
             )
         return height // self.patch, width // self.patch
@@ -187,7 +187,8 @@ BACKBONES: Mapping[str, Reference] = {
         partial(VisionTransformer, patch=8, dim=96, depth=4, heads=3), "patch 8, 4 blocks of 96: 0.5 M parameters"
     ),
     "vit-tiny": Reference(
-        partial(VisionTransformer, patch=16, dim=192, depth=12, heads=3), "ViT-Ti/16, 12 blocks of 192: 5.5 M parameters"
+        partial(VisionTransformer, patch=16, dim=192, depth=12, heads=3),
+        "ViT-Ti/16, 12 blocks of 192: 5.5 M parameters",
     ),
     "resnet-micro": Reference(
         partial(_residual, (16, 32, 64, 128), 1), "4 stages of one block, 16 to 128 channels, patch 8: 0.3 M parameters"

@@ -101,7 +101,11 @@ class Segmentation:
 
     def valid(self, reference: Tensor) -> Tensor:
         """Which pixels count: [B, H, W] bool."""
-        return torch.ones_like(reference, dtype=torch.bool) if self.ignore_index is None else reference != self.ignore_index
+        return (
+            torch.ones_like(reference, dtype=torch.bool)
+            if self.ignore_index is None
+            else reference != self.ignore_index
+        )
 
     def losses(self, output: Tensor, reference: Tensor) -> Tensor:
         """Mean cross-entropy over the pixels that count: [B]; 0 for an image without any."""

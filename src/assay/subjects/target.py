@@ -166,7 +166,7 @@ class Target(Generic[TaskT]):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """The caller's own model in float32 and evaluation mode on raw images: [B, ...] -> [B, K] (or the task's shape).
+        """What the caller's own model answers in float32 and evaluation mode to raw images: [B, ...] -> [B, K].
 
         The truth that every verdict rests on: 1 forward pass a sample.
         """
@@ -331,4 +331,3 @@ def _asked(
             f"{error}. "
             "Check that the images have the channels and the size that it was made for."
         ) from error
-
