@@ -105,12 +105,12 @@ def test_sizes():
     items = [png(COLOUR[0]), png(COLOUR[1]), png(COLOUR[2][:4])]
     with pytest.raises(DataError, match=r"2 different sizes: 2 of 3 are 7x6, others such as 7x4 .* Give image_size"):
         store(*items)
-    pixels = store(*items, image_size=4)
+    pixels = store(*items, image_size=(4, 4))
     assert pixels.shape == (3, 4, 4)
     assert "resized to 4x4" in pixels.notes[-1]
     expected = np.asarray(Image.fromarray(COLOUR[1]).resize((4, 4), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(np.rint(pixels.read(np.array([1]))[0] * 255), expected.transpose(2, 0, 1))
-    assert len(store(png(COLOUR[0][:6, :6]), image_size=6).notes) == 1
+    assert len(store(png(COLOUR[0][:6, :6]), image_size=(6, 6)).notes) == 1
 
 
 def test_deep_pictures_are_refused():

@@ -13,13 +13,14 @@ from ..core.errors import SettingError
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
+    from ..data.dense.dataset import DenseDataset
     from ..subjects.target import Target
 
 SMALL_IMAGE = 1024
 MODEL_HELP = """\
 a saved model: hf:FOLDER (Hugging Face image classifier), python:MODULE:FUNCTION,
 network:NAME (a reference network, with --weights), or the folder of 'assay train'"""
-DATA_HELP = "labelled images: digits (built in), an .npz, .parquet or .csv file, or a folder"
+DATA_HELP = "labelled images: digits or scenes (built in), an .npz, .parquet or .csv file, or a folder"
 
 
 def add_model_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -51,7 +52,38 @@ def add_data_flags(
         "--labels-key", metavar="NAME", help="array or column with the labels, if it has an unusual name"
     )
     group.add_argument("--group", metavar="NAME", help="array or column that names a group for each sample")
-    group.add_argument("--image-size", type=whole, metavar="PIXELS", help="resize encoded images to this side")
+    group.add_argument(
+        "--image-size", type=image_size, metavar="PIXELS", help="resize encoded images to this side, or HEIGHTxWIDTH"
+    )
+
+
+def add_dense_flags(parser: argparse.ArgumentParser) -> None:
+    """What ``read_dense`` asks beyond ``add_data_flags``: masks and depth maps."""
+    group = parser.add_argument_group("masks and depth maps")
+    group.add_argument("--masks-key", metavar="NAME", help="array, column or folder with the masks")
+    group.add_argument("--depth-key", metavar="NAME", help="array, column or folder with the depth maps")
+    group.add_argument(
+        "--mask-classes",
+        metavar="K|A,B,...",
+        help="number of mask classes, or their names (default: the largest id + 1)",
+    )
+    group.add_argument(
+        "--ignore-index",
+        metavar="ID",
+        default="255",
+        help="id of mask pixels that do not count, or none (default: 255)",
+    )
+    group.add_argument(
+        "--depth-scale",
+        type=positive,
+        default=1000.0,
+        metavar="N",
+        help="units a metre in whole-number depth maps (default: 1000)",
+    )
+    group.add_argument(
+        "--layout", choices=("NHWC", "NCHW"), help="order of the axes of image arrays, where it is unclear"
+    )
+    group.add_argument("--max-depth", type=positive, metavar="M", help="depths beyond this many metres do not count")
 
 
 def add_work_flags(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +111,22 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> float:
+    """A number above 0; fractions are accepted."""
+    (value, *others) = numbers(text)
+    if others or not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a number above 0 is needed")
+    return value
+
+
+def image_size(text: str) -> int | tuple[int, int]:
+    """``"64"``, or ``"96x128"`` as (height, width)."""
+    sides = [whole(part) for part in text.lower().split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a side such as 64, or 96x128 (height x width)")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
 def seed_number(text: str) -> int:
     """A seed: a whole number from 0 to 2**63 - 1."""
     if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) >= 2**63:
@@ -98,6 +146,40 @@ def read_data(arguments: argparse.Namespace, *, limit: int | None = None, split:
         group=arguments.group,
         limit=limit,
         image_size=arguments.image_size,
+    )
+
+
+def read_dense(
+    arguments: argparse.Namespace, spec: str | None = None, *, limit: int | None = None, split: str | None = None
+) -> DenseDataset:
+    """The data the flags of ``add_data_flags`` and ``add_dense_flags`` name; ``spec`` in the place of ``--data``."""
+    from ..data import load_dense
+
+    if getattr(arguments, "group", None) is not None:
+        raise SettingError("--group has no meaning for masks and depth maps. Leave it out.")
+    classes = arguments.mask_classes
+    counted = classes is not None and classes.isascii() and classes.isdigit()
+    ignored = arguments.ignore_index.lower()
+    if ignored != "none" and not (ignored.isascii() and ignored.isdigit() and len(ignored) <= 9):
+        raise SettingError(f"--ignore-index is {arguments.ignore_index!r}; allowed: an id such as 255, or none.")
+    spec = arguments.data if spec is None else spec
+    if spec == "scenes":
+        classes, counted, ignored = None, False, "none"
+    return load_dense(
+        spec,
+        split=split or arguments.split,
+        limit=limit,
+        image_size=arguments.image_size,
+        images_key=arguments.images_key,
+        masks_key=arguments.masks_key,
+        depth_key=arguments.depth_key,
+        labels_key=arguments.labels_key,
+        num_classes=int(classes) if counted else None,
+        class_names=None if classes is None or counted else classes.split(","),
+        ignore_index=None if ignored == "none" else int(ignored),
+        depth_scale=arguments.depth_scale,
+        max_depth=arguments.max_depth,
+        layout=arguments.layout,
     )
 
 

@@ -140,11 +140,11 @@ class Dataset:
 
         Cost: encoded images are decoded at most once and kept as uint8.
         """
-        return self.pixels.read(self.rows if indices is None else self.rows[self._positions(indices)])
+        return self.pixels.read(self.rows if indices is None else self.rows[positions(indices, len(self))])
 
     def subset(self, indices: Any) -> Dataset:
         """The samples at some positions, in that order; pixels are shared, not copied."""
-        where = self._positions(indices)
+        where = positions(indices, len(self))
         return replace(
             self,
             rows=self.rows[where],
@@ -164,10 +164,10 @@ class Dataset:
         """Hash of the stored pixels, labels, classes and groups of these samples; not of names or paths."""
         state = hashlib.blake2b(digest_size=16)
         for piece in self.pixels.content(self.rows):
-            _add(state, piece)
-        _add(state, self.labels.astype("<i8").tobytes())
+            add_piece(state, piece)
+        add_piece(state, self.labels.astype("<i8").tobytes())
         strata = None if self.groups is None else self.groups.tolist()
-        _add(state, json.dumps([self.class_names, strata]).encode())
+        add_piece(state, json.dumps([self.class_names, strata]).encode())
         return state.hexdigest()
 
     @cached_property
@@ -190,25 +190,28 @@ class Dataset:
             "notes": list(self.notes),
         }
 
-    def _positions(self, indices: Any) -> np.ndarray:
-        if isinstance(indices, slice):
-            return np.arange(len(self))[indices]
-        array = np.asarray(indices)
-        if array.dtype == bool and array.shape == (len(self),):
-            return np.flatnonzero(array)
-        if array.size == 0 and array.ndim == 1:
-            return np.empty(0, dtype=np.int64)
-        if array.ndim != 1 or array.dtype.kind not in "ui":
-            raise DataError(
-                f"Indices of shape {array.shape} and type {array.dtype}; integers [n] or a mask [N] are needed."
-            )
-        if array.min() < 0 or array.max() >= len(self):
-            raise DataError(
-                f"Indices run from {array.min()} to {array.max()}; this Dataset has positions 0 to {len(self) - 1}."
-            )
-        return array.astype(np.int64)
+
+def positions(indices: Any, length: int) -> np.ndarray:
+    """What a caller gives for samples (integers, a slice, a boolean mask) as int64 positions below ``length``."""
+    if isinstance(indices, slice):
+        return np.arange(length)[indices]
+    array = np.asarray(indices)
+    if array.dtype == bool and array.shape == (length,):
+        return np.flatnonzero(array)
+    if array.size == 0 and array.ndim == 1:
+        return np.empty(0, dtype=np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "ui":
+        raise DataError(
+            f"Indices of shape {array.shape} and type {array.dtype}; integers [n] or a mask [N] are needed."
+        )
+    if array.min() < 0 or array.max() >= length:
+        raise DataError(
+            f"Indices run from {array.min()} to {array.max()}; this Dataset has positions 0 to {length - 1}."
+        )
+    return array.astype(np.int64)
 
 
-def _add(state: Any, piece: bytes) -> None:
+def add_piece(state: Any, piece: bytes) -> None:
+    """Add a piece and its length to a hash, so that pieces cannot run into each other."""
     state.update(len(piece).to_bytes(8, "little"))
     state.update(piece)

@@ -85,23 +85,23 @@ class EncodedPixels:
 
     Args:
         pictures: where the encoded bytes are.
-        image_size: resize every picture to this many pixels a side (bilinear, the aspect is not kept).
+        image_size: resize every picture to this (height, width) (bilinear, the aspect is not kept).
 
     Raises:
         DataError: a picture cannot be read, sizes differ and no ``image_size`` is given, or more than 8 bits a channel.
     """
 
-    def __init__(self, pictures: Pictures, *, image_size: int | None = None) -> None:
+    def __init__(self, pictures: Pictures, *, image_size: tuple[int, int] | None = None) -> None:
         self.pictures = pictures
-        self.image_size = image_size
         if len(pictures) == 0:
             raise DataError("There are no pictures. At least one is needed.")
-        modes, sizes = _survey(pictures)
+        modes, self.sizes = _survey(pictures)
+        sizes = Counter(self.sizes)
         if image_size is None and len(sizes) > 1:
             raise DataError(_sizes_differ(pictures, sizes))
-        width, height = (image_size, image_size) if image_size is not None else next(iter(sizes))
+        width, height = (image_size[1], image_size[0]) if image_size is not None else self.sizes[0]
         self.shape: tuple[int, int, int] = (1 if set(modes) <= set(GREY) else 3, height, width)
-        self.notes = _notes(modes, image_size if any(size != (width, height) for size in sizes) else None)
+        self.notes = _notes(modes, (height, width) if set(sizes) != {(width, height)} else None)
         self._decoded = np.zeros(len(pictures), dtype=bool)
         self._cache = self._allocate()
 
@@ -111,7 +111,7 @@ class EncodedPixels:
     def read(self, rows: np.ndarray) -> np.ndarray:
         pending = np.unique(rows[~self._decoded[rows]])
         channels, height, width = self.shape
-        with _quiet():
+        with quiet():
             for row in pending.tolist():
                 with reading(self.pictures.where(row), "an image"), self.pictures.open(row) as file:
                     picture = decode(file, channels, (width, height))
@@ -148,11 +148,11 @@ def decode(file: BinaryIO, channels: int, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _survey(pictures: Pictures) -> tuple[Counter[str], Counter[tuple[int, int]]]:
-    """How often each colour mode and each size (W, H) occurs, from the headers alone."""
+def _survey(pictures: Pictures) -> tuple[Counter[str], list[tuple[int, int]]]:
+    """How often each colour mode occurs, and the size (W, H) of each picture, from the headers alone."""
     modes: Counter[str] = Counter()
-    sizes: Counter[tuple[int, int]] = Counter()
-    with _quiet():
+    sizes: list[tuple[int, int]] = []
+    with quiet():
         for row in range(len(pictures)):
             with (
                 reading(pictures.where(row), "an image"),
@@ -166,7 +166,7 @@ def _survey(pictures: Pictures) -> tuple[Counter[str], Counter[tuple[int, int]]]
                     "Convert it to 8 bits, or save the set as a float npz in [0, 1]."
                 )
             modes[mode] += 1
-            sizes[size] += 1
+            sizes.append(size)
     return modes, sizes
 
 
@@ -179,7 +179,7 @@ def _sizes_differ(pictures: Pictures, sizes: Counter[tuple[int, int]]) -> str:
     )
 
 
-def _notes(modes: Counter[str], resized: int | None) -> tuple[str, ...]:
+def _notes(modes: Counter[str], resized: tuple[int, int] | None) -> tuple[str, ...]:
     notes = ["Encoded images were decoded to uint8 and divided by 255."]
     grey = sum(modes[mode] for mode in GREY)
     if 0 < grey < modes.total():
@@ -190,12 +190,12 @@ def _notes(modes: Counter[str], resized: int | None) -> tuple[str, ...]:
     if transparent:
         notes.append(f"The transparency of {transparent} images was dropped.")
     if resized is not None:
-        notes.append(f"Images were resized to {resized}x{resized} pixels (bilinear).")
+        notes.append(f"Images were resized to {resized[0]}x{resized[1]} pixels (bilinear).")
     return tuple(notes)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Pillow warns of oddities that do not matter; of an image built to exhaust memory it must not merely warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

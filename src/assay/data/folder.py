@@ -30,15 +30,20 @@ def read(path: Path, request: Request) -> Dataset:
         entries = sorted((entry for entry in os.scandir(path) if entry.name[0] != "."), key=lambda entry: entry.name)
         files = [entry.name for entry in entries if (path / entry.name).is_file()]
         folders = [path / entry.name for entry in entries if (path / entry.name).is_dir()]
-    if tables := _splits(path, files, (".parquet",)):
+    if any(name in ("dataset_dict.json", "state.json") for name in files):
+        from .dense.hub import read_labelled
+
+        return read_labelled(str(path), request)
+    if tables := split_files(path, files, (".parquet",)):
         from . import parquet
 
         return parquet.read_splits(tables, path, request)
     if names := [name for name in files if is_idx(name)]:
         return read_folder(path, names, request)
-    if any(_images_under(folder) for folder in folders):
+    if any(images_under(folder) for folder in folders):
+        _refuse_dense(path)
         return _read_images(path, folders, request)
-    if tables := _splits(path, files, (".csv", ".tsv")):
+    if tables := split_files(path, files, (".csv", ".tsv")):
         from . import tables as reader
 
         return reader.read_splits(tables, path, request)
@@ -53,7 +58,20 @@ def read(path: Path, request: Request) -> Dataset:
     )
 
 
-def _splits(folder: Path, names: Sequence[str], suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+def _refuse_dense(path: Path) -> None:
+    """Images beside masks are not two classes."""
+    from .dense.folder import find_splits
+    from .dense.request import DenseRequest
+
+    if splits := find_splits(path, DenseRequest()):
+        names = listed([folder.name for folder in next(iter(splits.values())).values()])
+        raise DataError(
+            f"{shown(path)} has {names}: images with masks or depth maps, not a folder for each class. "
+            "Read it with load_dense, for segmentation or depth, or give a folder of classes."
+        )
+
+
+def split_files(folder: Path, names: Sequence[str], suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     """Split -> files, in order; files whose name speaks of no split are the split "all"."""
     found: dict[str, list[Path]] = {}
     for name in names:
@@ -66,14 +84,14 @@ def _read_images(path: Path, folders: Sequence[Path], request: Request) -> Datas
     request.refuse("an image folder", "labels are the sub folders", "images_key", "labels_key", "group")
     split, folders, names = _choose_folders(path, folders, request)
     usable = [folder for folder in folders if not _is_ancestor(folder, path)]
-    classes = [ClassFolder(folder.name, _images_under(folder)) for folder in usable]
+    classes = [ClassFolder(folder.name, images_under(folder)) for folder in usable]
     names = sorted(set(names) - {folder.name for folder in set(folders) - set(usable)})
     indices = np.array([names.index(item.name) for item in classes for _ in item.images], dtype=np.int64)
     images = [image for item in classes for image in item.images]
     if not images:
         raise DataError(f"{shown(path)}: the split {split!r} has no images. Put some there, or choose another split.")
     rows = in_turn(indices, request.limit)
-    pixels = EncodedPixels(Files([images[row] for row in rows.tolist()]), image_size=request.image_size)
+    pixels = EncodedPixels(Files([images[row] for row in rows.tolist()]), image_size=request.size)
     labels = Labels(indices, tuple(printable(name) for name in names))
     absent = sorted(set(names) - {item.name for item in classes if item.images})
     notes = (f"No images of these classes: {listed(absent)}.",) if absent else ()
@@ -82,7 +100,7 @@ def _read_images(path: Path, folders: Sequence[Path], request: Request) -> Datas
 
 def _choose_folders(path: Path, folders: Sequence[Path], request: Request) -> tuple[str, list[Path], list[str]]:
     """The split, its class folders, and the names of the classes of all splits."""
-    by_split = {SPLIT_WORDS.get(folder.name.lower(), ""): _folders_in(folder) for folder in folders}
+    by_split = {SPLIT_WORDS.get(folder.name.lower(), ""): folders_in(folder) for folder in folders}
     if "" in by_split or len(by_split) < len(folders) or not any(by_split.values()):
         split = choose_split(("all",), request.split, shown(path))
         return split, list(folders), [folder.name for folder in folders]
@@ -105,19 +123,20 @@ def in_turn(indices: np.ndarray, limit: int | None) -> np.ndarray:
     return np.sort(np.lexsort((indices, place))[:limit])
 
 
-def _images_under(folder: Path) -> list[Path]:
-    """Every image below a class folder, sorted; links to folders within it are not followed, so loops end."""
+def images_under(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """Every image below a folder, sorted; links to folders within it are not followed, so loops end."""
     found: list[Path] = []
     with reading(shown(folder), "a folder"):
         for base, inner, names in os.walk(folder, onerror=_raise):
             inner[:] = [name for name in inner if not name.startswith(".")]
             found += [
-                Path(base, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+                Path(base, name) for name in names if name.lower().endswith(suffixes) and not name.startswith(".")
             ]
     return sorted(found)
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, hidden ones left out."""
     with reading(shown(folder), "a folder"):
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
 

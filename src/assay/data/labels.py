@@ -60,12 +60,12 @@ def read_groups(values: Any, length: int, where: str) -> np.ndarray:
     return np.array(["unknown" if value is None else _text(value) for value in array.tolist()], dtype=np.str_)
 
 
-def check_lengths(images: int, labels: int, where: str) -> None:
-    """As many images as labels."""
+def check_lengths(images: int, labels: int, where: str, kind: str = "labels") -> None:
+    """As many images as labels, or whatever else there is one of for each image."""
     if images != labels:
         raise DataError(
-            f"{where} has {images} images but {labels} labels. "
-            "One label for each image is needed: check that both come from the same split."
+            f"{where} has {images} images but {labels} {kind}. "
+            "One for each image is needed: check that both come from the same split."
         )
 
 

@@ -34,25 +34,26 @@ def read(path: Path, request: Request) -> Dataset:
         raise DataError(
             f"{where} is not an npz archive, or it is truncated: fetch it again, or write it with numpy.savez."
         )
-    with path.open("rb") as file, _opened(file, where) as archive:
+    with path.open("rb") as file, opened(file, where) as archive:
         pairs = find_pairs(archive.files, request, where)
         split = choose_split(pairs, request.split, where)
         pair = pairs[split]
-        images = _member(archive, pair.images, path)
-        others = [_member(archive, pairs[name].labels, path) for name in pairs if name != split]
-        labels = read_labels(_member(archive, pair.labels, path), where=f"{where} [{pair.labels}]", others=others)
+        images = member(archive, pair.images, path)
+        others = [member(archive, pairs[name].labels, path) for name in pairs if name != split]
+        labels = read_labels(member(archive, pair.labels, path), where=f"{where} [{pair.labels}]", others=others)
         groups = None
         if request.group is not None:
             key = given_name(archive.files, request.group, "group", where)
-            groups = read_groups(_member(archive, key, path), len(labels.indices), f"{where} [{key}]")
+            groups = read_groups(member(archive, key, path), len(labels.indices), f"{where} [{key}]")
     check_lengths(len(images) if images.ndim else 0, len(labels.indices), where)
     rows = request.rows(len(images))
-    pixels = array_pixels(images[: len(rows)], where=f"{where} [{pair.images}]")
+    pixels = array_pixels(images[: len(rows)], where=f"{where} [{pair.images}]", layout=request.layout)
     request.check_array_size(pixels.shape, where)
     return Dataset.assemble(pixels, labels, rows, name=short_name(path), source=str(path), split=split, groups=groups)
 
 
-def _opened(file: BinaryIO, where: str) -> np.lib.npyio.NpzFile:
+def opened(file: BinaryIO, where: str) -> np.lib.npyio.NpzFile:
+    """An archive, of which nothing is read yet."""
     with reading(where, "npz"):
         archive = np.load(file, allow_pickle=False)
         assert isinstance(archive, np.lib.npyio.NpzFile)
@@ -67,7 +68,7 @@ def find_pairs(keys: Collection[str], request: Request, where: str) -> dict[str,
     """
     if request.images_key is not None or request.labels_key is not None:
         return _given_pair(keys, request, where)
-    images, labels = _by_split(keys, IMAGE_WORDS), _by_split(keys, LABEL_WORDS)
+    images, labels = by_split(keys, IMAGE_WORDS), by_split(keys, LABEL_WORDS)
     pairs = {split: Pair(images[split], labels[split]) for split in images if split in labels}
     if not pairs:
         raise DataError(
@@ -84,15 +85,15 @@ def _given_pair(keys: Collection[str], request: Request, where: str) -> dict[str
         if key is not None:
             given_name(keys, key, option, where)
     split = split_of(images or labels or "") or "all"
-    images = images or _by_split(keys, IMAGE_WORDS).get(split)
-    labels = labels or _by_split(keys, LABEL_WORDS).get(split)
+    images = images or by_split(keys, IMAGE_WORDS).get(split)
+    labels = labels or by_split(keys, LABEL_WORDS).get(split)
     if images is None or labels is None:
         missing = "images_key" if images is None else "labels_key"
         raise DataError(f"{where}: give {missing} as well. There are: {listed(keys)}.")
     return {split: Pair(images, labels)}
 
 
-def _by_split(keys: Collection[str], words: tuple[str, ...]) -> dict[str, str]:
+def by_split(keys: Collection[str], words: tuple[str, ...]) -> dict[str, str]:
     """Split -> key among keys made of one of ``words`` and at most one split word; earlier words win."""
     found: dict[str, tuple[int, str]] = {}
     for key in keys:
@@ -108,7 +109,8 @@ def _by_split(keys: Collection[str], words: tuple[str, ...]) -> dict[str, str]:
     return {split: key for split, (_, key) in found.items()}
 
 
-def _member(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
+def member(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
+    """One array of an archive; pickled objects are refused."""
     with reading(f"{shown(path)} [{key}]", "npz"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

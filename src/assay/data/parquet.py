@@ -47,32 +47,37 @@ def read_splits(files: dict[str, list[Path]], path: Path, request: Request) -> D
         path: what the caller gave: one of the files, or their folder.
     """
     split = choose_split(files, request.split, shown(path))
-    parts = [_open(file) for file in files[split]]
+    parts = [open_table(file) for file in files[split]]
     schema, where = parts[0].schema_arrow, shown(path)
     image_key = find_name(schema.names, IMAGE_COLUMNS, request.images_key, "images", where)
     label_key = find_name(schema.names, LABEL_COLUMNS, request.labels_key, "labels", where)
-    values = _values(parts, files[split], label_key)
-    others = [_values([_open(file) for file in files[name]], files[name], label_key) for name in files if name != split]
+    values = column_values(parts, files[split], label_key)
+    others = [
+        column_values([open_table(file) for file in files[name]], files[name], label_key)
+        for name in files
+        if name != split
+    ]
     labels = read_labels(
-        values, where=f"{where} [{label_key}]", class_names=_declared_names(schema, label_key), others=others
+        values, where=f"{where} [{label_key}]", class_names=declared_names(schema, label_key), others=others
     )
-    labels = _with_names(labels, parts, files[split], label_key)
+    labels = with_names(labels, parts, files[split], label_key)
     groups = None
     if request.group is not None:
         key = given_name(schema.names, request.group, "group", where)
-        groups = read_groups(_values(parts, files[split], key), len(values), f"{where} [{key}]")
+        groups = read_groups(column_values(parts, files[split], key), len(values), f"{where} [{key}]")
     rows = request.rows(len(values))
-    images = _images(parts, files[split], image_key, len(rows))
-    pixels = EncodedPixels(Column(images, where), image_size=request.image_size)
+    images = encoded_column(parts, files[split], image_key, len(rows))
+    pixels = EncodedPixels(Column(images, where), image_size=request.size)
     return Dataset.assemble(pixels, labels, rows, name=short_name(path), source=str(path), split=split, groups=groups)
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def open_table(path: Path) -> pq.ParquetFile:
+    """A file, of which no rows are read yet."""
     with reading(shown(path), "parquet"):
         return pq.ParquetFile(path, memory_map=True)
 
 
-def _values(parts: Sequence[pq.ParquetFile], files: Sequence[Path], key: str) -> np.ndarray:
+def column_values(parts: Sequence[pq.ParquetFile], files: Sequence[Path], key: str) -> np.ndarray:
     """One column of all files of a split: numbers as numbers, anything else as objects."""
     pieces = []
     for part, path in zip(parts, files, strict=True):
@@ -91,7 +96,7 @@ def _objects(column: Any) -> np.ndarray:
     return array
 
 
-def _images(parts: Sequence[pq.ParquetFile], files: Sequence[Path], key: str, count: int) -> Any:
+def encoded_column(parts: Sequence[pq.ParquetFile], files: Sequence[Path], key: str, count: int) -> Any:
     """The encoded images of the first ``count`` rows; row groups beyond them are not read."""
     chunks: list[Any] = []
     have = 0
@@ -123,7 +128,7 @@ def _image_kind(part: pq.ParquetFile, key: str, path: Path) -> tuple[Any, str]:
     )
 
 
-def _declared_names(schema: Any, key: str) -> list[str] | None:
+def declared_names(schema: Any, key: str) -> list[str] | None:
     """Class names as Hugging Face data sets declare them in the schema, or ``None``."""
     try:
         text = (schema.metadata or {})[b"huggingface"]
@@ -133,13 +138,13 @@ def _declared_names(schema: Any, key: str) -> list[str] | None:
     return names if isinstance(names, list) and names else None
 
 
-def _with_names(labels: Labels, parts: Sequence[pq.ParquetFile], files: Sequence[Path], label_key: str) -> Labels:
+def with_names(labels: Labels, parts: Sequence[pq.ParquetFile], files: Sequence[Path], label_key: str) -> Labels:
     """Class names from a name column, where each label has one name and each name one label."""
     key = usual_name(parts[0].schema_arrow.names, NAME_COLUMNS)
     numbered = labels.class_names == tuple(map(str, range(len(labels.class_names))))
     if key is None or key == label_key or not numbered:
         return labels
-    found = _consistent_names(labels.indices, _values(parts, files, key))
+    found = _consistent_names(labels.indices, column_values(parts, files, key))
     return labels._replace(class_names=tuple(found.get(index, name) for index, name in enumerate(labels.class_names)))
 
 

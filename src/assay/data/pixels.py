@@ -100,6 +100,14 @@ def channels_first(array: np.ndarray, *, where: str, layout: str | None = None) 
             f"{where} has shape {array.shape}, layout {layout!r}; allowed: NHW, NHWC, NCHW of that many axes."
         )
     axes = LAYOUTS[layout]
+    if array.ndim == 4:
+        declared, other = (1, 3) if layout == "NCHW" else (3, 1)
+        if array.shape[declared] not in CHANNELS and array.shape[other] in CHANNELS:
+            raise DataError(
+                f"{where} has shape {array.shape}: layout {layout!r} says that its images have {array.shape[declared]} "
+                f"channels. The axis of {array.shape[other]} looks like the channels, so the layout is "
+                f"{'NHWC' if layout == 'NCHW' else 'NCHW'!r}."
+            )
     return array[:, None] if axes is None else array.transpose(axes)
 
 
@@ -114,7 +122,7 @@ def _layout(shape: tuple[int, ...], where: str) -> str:
     if first and last:
         raise DataError(
             f"{where} has shape {shape}, which could be [N, C, H, W] or [N, H, W, C]. "
-            "Save grey images as [N, H, W], or build the data in Python with Dataset.from_arrays(..., layout='NCHW')."
+            "Save grey images as [N, H, W], or say which it is: layout='NCHW' or layout='NHWC'."
         )
     if not first and not last:
         raise DataError(

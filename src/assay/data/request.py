@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,15 +34,29 @@ class Request:
     labels_key: str | None = None
     group: str | None = None
     limit: int | None = None
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
+    layout: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("limit", "image_size"):
-            value = getattr(self, name)
-            if value is None:
+        given: list[tuple[str, Any]] = [("limit", self.limit), ("image_size", self.image_size)]
+        if isinstance(self.image_size, (tuple, list)):
+            if len(self.image_size) != 2:
+                raise DataError(f"image_size is {self.image_size!r}; a side, or (height, width), is needed.")
+            given[1:] = [("A side of image_size", side) for side in self.image_size]
+        for name, value in given:
+            if value is None and " " not in name:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise DataError(f"{name} is {value!r}; a whole number of at least 1 is needed.")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) that was asked for."""
+        if self.image_size is None:
+            return None
+        if isinstance(self.image_size, (tuple, list)):
+            return (int(self.image_size[0]), int(self.image_size[1]))
+        return (int(self.image_size), int(self.image_size))
 
     def refuse(self, where: str, reason: str, *names: str) -> None:
         """An option that cannot have an effect is an error, not silence."""
@@ -55,7 +70,7 @@ class Request:
 
     def check_array_size(self, shape: tuple[int, int, int], where: str) -> None:
         """Arrays are taken as they are; only encoded images are resized."""
-        if self.image_size is not None and (self.image_size, self.image_size) != shape[1:]:
+        if self.size is not None and self.size != shape[1:]:
             raise DataError(
                 f"image_size={self.image_size} was asked for, but {where} holds arrays of "
                 f"{shape[1]}x{shape[2]} pixels, which Assay does not resize. "

@@ -64,7 +64,7 @@ def read_splits(files: dict[str, list[Path]], path: Path, request: Request) -> D
     if image_key is not None:
         given_name(names, image_key, "images_key", shown(table))
         paths = _text(table, [image_key])[image_key][: len(rows)]
-        pixels = EncodedPixels(Files([table.parent / name for name in paths]), image_size=request.image_size)
+        pixels = EncodedPixels(Files([table.parent / name for name in paths]), image_size=request.size)
     else:
         pixels = _grid(table, [name for name in names if name not in (label_key, group_key)], len(rows))
         request.check_array_size(pixels.shape, shown(table))

@@ -1,0 +1,1 @@
+"""Dense data: images with a class or a depth for every pixel."""
