@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,32 +44,83 @@ def load_classifier(
         MissingExtra: transformers is not installed.
         ModelError: not found, damaged, incomplete, not a classifier, or of another shape.
     """
-    transformers = _transformers()
-    local = Path(name).is_dir()
-    if not local and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
-        raise ModelError(f"There is no folder {name!r} for 'hf:{name}'. Check the path.")
-    model = _model(transformers, name, local)
+    model = pretrained("AutoModelForImageClassification", name, what="an image classifier")
     classes = int(model.config.num_labels)
     if num_classes is not None and num_classes != classes:
         raise ModelError(f"num_classes is {num_classes}, but the model {name!r} has {classes} outputs; leave it out.")
     _check_shape(name, model.config, image_shape)
-    findings: list[Finding] = []
-    if preprocess is None:
-        processor = _processor(transformers, name, local)
-        if processor is None:
-            findings.append(_no_processor(name))
-        elif bounds != (0.0, 1.0):
-            raise SettingError(
-                f"bounds is {bounds}, but the processor of {name!r} means images in [0, 1]; give mean and std too."
-            )
-        else:
-            preprocess = normalization(processor, name=name)
-    short = Path(name).resolve().name if local else name
+    preprocess, findings = own_preprocess(name, bounds=bounds, given=preprocess)
+    short = short_name(name)
     target = Target(
         model, task=Classification(classes), bounds=bounds, preprocess=preprocess, name=short, source=f"hf:{short}"
     )
     target.findings.extend(findings)
     return target
+
+
+def pretrained(auto: str, name: str, *, what: str, unused: Callable[[str], bool] = lambda key: False) -> Any:
+    """A model of transformers in float32 and evaluation mode; code that comes with it is never run.
+
+    Args:
+        auto: the class of transformers that finds the architecture, such as ``"AutoModel"``.
+        name: a folder, read without the network, or an id.
+        what: what is wanted, for errors: ``"an image classifier"``.
+        unused: says of a tensor's name whether it may be absent from the file, because it is not used.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        ModelError: not found, damaged, of another kind, or without some of its weights.
+    """
+    transformers = require_transformers()
+    local = Path(name).is_dir()
+    if not local and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise ModelError(f"There is no folder {name!r} for 'hf:{name}'. Check the path.")
+    try:
+        with _quietly(transformers):
+            model, info = getattr(transformers, auto).from_pretrained(
+                name, local_files_only=local, trust_remote_code=False, output_loading_info=True
+            )
+    except Exception as error:  # transformers raises many kinds for files that are missing, damaged or of another task
+        where = "" if local else " There is no such folder either."
+        raise ModelError(
+            f"'hf:{name}' cannot be loaded as {what}: {_first_line(error)}.{where} "
+            f"Needed: config.json and model.safetensors of {what}."
+        ) from error
+    lacking = [str(key) for key in (*sorted(info.get("missing_keys", ())), *info.get("mismatched_keys", ()))]
+    lacking = [key for key in lacking if not unused(key)]
+    if lacking:
+        raise ModelError(
+            f"The weights of 'hf:{name}' lack {len(lacking)} tensors that the model needs ({', '.join(lacking[:5])}); "
+            f"they would be random. Choose the files of {what}."
+        )
+    return model.to(torch.float32).eval()
+
+
+def own_preprocess(
+    name: str, *, bounds: tuple[float, float], given: Normalize | None
+) -> tuple[Normalize | None, list[Finding]]:
+    """The normalisation to use, and a finding where the model does not say which.
+
+    Args:
+        name: folder or id.
+        bounds: box of raw inputs; (0, 1) unless ``given`` is.
+        given: used in the place of the processor's normalisation.
+    """
+    if given is not None:
+        return given, []
+    processor = _processor(require_transformers(), name, Path(name).is_dir())
+    if processor is None:
+        return None, [_no_processor(name)]
+    if bounds != (0.0, 1.0):
+        raise SettingError(
+            f"bounds is {bounds}, but the processor of {name!r} means images in [0, 1]; give mean and std too."
+        )
+    return normalization(processor, name=name), []
+
+
+def short_name(name: str) -> str:
+    """A folder's own name, or the id."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def normalization(processor: Mapping[str, Any], *, name: str) -> Normalize | None:
@@ -102,7 +156,9 @@ def normalization(processor: Mapping[str, Any], *, name: str) -> Normalize | Non
         ) from error
 
 
-def _transformers() -> Any:
+def require_transformers() -> Any:
+    """The package; MissingExtra if it is not installed."""
+    _hide_broken_torchvision()
     try:
         import transformers
     except ImportError:
@@ -110,25 +166,20 @@ def _transformers() -> Any:
     return transformers
 
 
-def _model(transformers: Any, name: str, local: bool) -> Any:
+def _hide_broken_torchvision() -> None:
+    """A torchvision that cannot be imported, as one built for another torch, counts as not installed.
+
+    transformers looks only whether the package is there, and then fails on models that do without it.
+    """
+    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
+        return
     try:
-        with _without_bars(transformers):
-            model, info = transformers.AutoModelForImageClassification.from_pretrained(
-                name, local_files_only=local, trust_remote_code=False, output_loading_info=True
-            )
-    except Exception as error:  # transformers raises many kinds for files that are missing, damaged or of another task
-        where = "" if local else " There is no such folder either."
-        raise ModelError(
-            f"'hf:{name}' cannot be loaded as an image classifier: {_first_line(error)}.{where} "
-            "Needed: config.json and model.safetensors of an image classification model."
-        ) from error
-    lacking = sorted(info.get("missing_keys", ())) + [str(key) for key in info.get("mismatched_keys", ())]
-    if lacking:
-        raise ModelError(
-            f"The weights of 'hf:{name}' lack {len(lacking)} tensors that the model needs ({', '.join(lacking[:5])}); "
-            "they would be random. Choose a model that was fine-tuned for classification."
-        )
-    return model.to(torch.float32).eval()
+        importlib.import_module("torchvision")
+    except Exception:  # its own code runs here and may raise anything
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+        known = sys.modules.get("transformers.utils.import_utils")
+        for name in ("is_torchvision_available", "is_torchvision_v2_available"):
+            getattr(getattr(known, name, None), "cache_clear", bool)()
 
 
 def _check_shape(name: str, config: Any, image_shape: tuple[int, int, int] | None) -> None:
@@ -188,13 +239,16 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _without_bars(transformers: Any) -> Iterator[None]:
-    """No progress bars for the fraction of a second it takes to read a file."""
+def _quietly(transformers: Any) -> Iterator[None]:
+    """No progress bars, no load reports (what matters of them becomes an error), no trace in the random state."""
     logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
 
 from ..core.errors import ModelError, SettingError, did_you_mean
 from ..core.files import read_json
+from .dense_tasks import Depth, Segmentation
 from .networks import NETWORKS, build_network, reference
 from .target import Target
 from .tasks import Classification, Normalize
@@ -25,27 +26,59 @@ KINDS = {
     "run": "run:DIR (or just DIR), a training of Assay",
     "network": f"network:NAME, a reference network ({', '.join(NETWORKS)})",
 }
+DENSE_TASKS = ("segmentation", "depth")
 MODEL, WEIGHTS = "model.json", "model.safetensors"
 MODEL_FIELDS = ("network", "in_channels", "num_classes", "image_size", "mean", "std", "bounds")
 
 Numbers = Sequence[float]
 
 
+@overload
 def load_target(
     spec: str,
     *,
+    task: None = None,
     weights: str | None = None,
     num_classes: int | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     mean: Numbers | None = None,
     std: Numbers | None = None,
     image_shape: tuple[int, int, int] | None = None,
-) -> Target:
+) -> Target: ...
+
+
+@overload
+def load_target(
+    spec: str,
+    *,
+    task: Segmentation | Depth | str,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Target[Any]: ...
+
+
+def load_target(
+    spec: str,
+    *,
+    task: Segmentation | Depth | str | None = None,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Target[Any]:
     """A model by name, with its normalisation inside.
 
     Args:
         spec: ``"hf:<folder or id>"``, ``"python:module:factory"``, ``"run:<folder>"`` or the
             folder alone, ``"network:<name>"``.
+        task: ``Segmentation(...)``, ``Depth(...)``, ``"segmentation"`` or ``"depth"`` for ``hf:`` and
+            ``python:`` models of another kind than classifiers.
         weights: weight file for ``python:`` and ``network:``; .safetensors, or .pt under ``weights_only``.
         num_classes: outputs of the model. Needed for ``python:``; for ``network:`` 10 if not given.
         bounds: box of raw inputs.
@@ -67,6 +100,8 @@ def load_target(
     given = Normalize(mean, std) if mean is not None and std is not None else None
     if kind in ("hf", "run") and weights is not None:
         raise SettingError(f"weights is {weights!r}, but {spec!r} brings its own; leave weights out.")
+    if task is not None:
+        return _dense(spec, kind, rest, task, weights, num_classes, bounds, given, image_shape)
     if kind == "hf":
         from .huggingface import load_classifier
 
@@ -74,8 +109,42 @@ def load_target(
     if kind == "run":
         return _from_run(rest, preprocess=given, image_shape=image_shape)
     if kind == "python":
-        return _from_factory(rest, weights=weights, num_classes=num_classes, bounds=bounds, preprocess=given)
+        if num_classes is None:
+            raise SettingError(f"num_classes is missing; {spec!r} does not say how many classes its model has.")
+        return _from_factory(rest, Classification(num_classes), weights=weights, bounds=bounds, preprocess=given)
     return _from_network(rest, weights, num_classes or 10, bounds, given, image_shape)
+
+
+def _dense(
+    spec: str,
+    kind: str,
+    rest: str,
+    task: Segmentation | Depth | str,
+    weights: str | None,
+    num_classes: int | None,
+    bounds: tuple[float, float],
+    given: Normalize | None,
+    image_shape: tuple[int, int, int] | None,
+) -> Target[Any]:
+    name = task if isinstance(task, str) else getattr(task, "name", type(task).__name__)
+    if name not in DENSE_TASKS:
+        raise SettingError(f"task is {name!r}; allowed: {', '.join(DENSE_TASKS)}; leave it out for a classifier.")
+    if kind == "hf":
+        from .huggingface_dense import load_dense_model
+
+        return load_dense_model(
+            rest, task, num_classes=num_classes, bounds=bounds, preprocess=given, image_shape=image_shape
+        )
+    if kind != "python":
+        raise ModelError(
+            f"{spec!r} is a classifier, and a model for {name} is needed: hf: and python: can load one, and "
+            "'assay train probe' makes one from an encoder."
+        )
+    if task == "segmentation" and num_classes is None:
+        raise SettingError(f"num_classes is missing; {spec!r} does not say how many classes its model has.")
+    if isinstance(task, str):
+        task = Depth() if task == "depth" else Segmentation(num_classes or 0)
+    return _from_factory(rest, task, weights=weights, bounds=bounds, preprocess=given)
 
 
 def _kind(spec: str) -> tuple[str, str]:
@@ -164,31 +233,33 @@ def _unseeded(name: str, channels: int, classes: int, size: tuple[int, int]) -> 
 
 
 def _from_factory(
-    spec: str,
-    *,
-    weights: str | None,
-    num_classes: int | None,
-    bounds: tuple[float, float],
-    preprocess: Normalize | None,
-) -> Target:
+    spec: str, task: Any, *, weights: str | None, bounds: tuple[float, float], preprocess: Normalize | None
+) -> Target[Any]:
+    model = build_from_factory(spec)
+    if weights is not None:
+        load_weights(model, read_weights(weights), where=repr(str(weights)))
+    return Target(
+        model,
+        task=task,
+        bounds=bounds,
+        preprocess=preprocess,
+        name=spec.rpartition(":")[2],
+        source=f"python:{spec}" + (f" with {Path(weights).name}" if weights else ""),
+    )
+
+
+def build_from_factory(spec: str) -> nn.Module:
+    """The module that ``MODULE:FACTORY`` returns; ModelError names what is wrong with it.
+
+    Args:
+        spec: module, colon, function without arguments (or a module that is ready).
+    """
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:
         raise ModelError(
             f"The model 'python:{spec}' names no factory; write python:MODULE:FACTORY, such as python:mynet:build."
         )
-    if num_classes is None:
-        raise SettingError(f"num_classes is missing; 'python:{spec}' does not say how many classes its model has.")
-    model = _made(_attribute(_module(module_name), attribute, module_name), spec)
-    if weights is not None:
-        load_weights(model, read_weights(weights), where=repr(str(weights)))
-    return Target(
-        model,
-        task=Classification(num_classes),
-        bounds=bounds,
-        preprocess=preprocess,
-        name=attribute,
-        source=f"python:{spec}" + (f" with {Path(weights).name}" if weights else ""),
-    )
+    return _made(_attribute(_module(module_name), attribute, module_name), spec)
 
 
 def _module(name: str) -> Any:
