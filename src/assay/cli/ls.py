@@ -1,4 +1,4 @@
-"""List what there is: probes measure, attacks search, recipes train, suites combine."""
+"""List what there is: probes measure, attacks search for objectives, recipes train, suites combine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ..core.methods import cards
 from .output import byline, table
 
-KINDS = {"probe": "Probes", "attack": "Attacks", "recipe": "Recipes"}
+KINDS = {"probe": "Probes", "attack": "Attacks", "objective": "Objectives of attacks", "recipe": "Recipes"}
 SUITES = {"suite": "Suites"}
 
 
@@ -26,11 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
         if kind in SUITES:
             _suites()
         else:
+            found = cards(kind)
+            tasks = [[", ".join(card.tasks)] if any(item.tasks for item in found) else [] for card in found]
             rows = [
-                [card.name, card.summary, byline(card.citation) if card.citation else "common practice"]
-                for card in cards(kind)
+                [card.name, *task, card.summary, byline(card.citation) if card.citation else "common practice"]
+                for card, task in zip(found, tasks, strict=True)
             ]
-            table(KINDS[kind], ["name", "what it does", "source"], rows)
+            table(KINDS[kind], ["name", *["for"] * bool(tasks and tasks[0]), "what it does", "source"], rows)
     if not arguments.kind:
         print("\n'assay show NAME' explains one of them.")
     return 0

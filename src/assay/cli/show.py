@@ -35,6 +35,8 @@ def _page(item: MethodCard) -> None:
     if item.norms:
         mode = f"  Mode: {item.mode}." if item.mode else ""
         print(f"Norms: {', '.join(item.norms)}.{mode}\n")
+    if item.tasks:
+        print(f"For: {', '.join(item.tasks)}.\n")
     print(explanation(item))
     print()
     rows = settings_rows(settings_of(item))

@@ -57,7 +57,7 @@ class MethodCard:
 
     Args:
         name: as the command line and suites write it, such as ``"apgd-ce"``.
-        kind: ``"attack"``, ``"recipe"`` or ``"probe"``.
+        kind: ``"attack"``, ``"objective"``, ``"recipe"`` or ``"probe"``.
         title: the name in words.
         summary: one sentence on what it does.
         settings: name of the settings class in the same file.
@@ -65,6 +65,7 @@ class MethodCard:
         version: raised whenever results change; it is part of a run's identity.
         norms: threat models an attack works in.
         members: names of the methods a composition runs; their authors are owed credit too.
+        tasks: objectives only: the tasks whose models they are for.
         mode: attacks only: ``"fixed"`` budget, ``"minimum"`` norm, or ``"ensemble"``.
         module: where it lives; filled in by the listing.
     """
@@ -77,14 +78,15 @@ class MethodCard:
     citation: Citation | None = None
     version: int = 1
     norms: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     mode: str = ""
     members: tuple[str, ...] = ()
     module: str = ""
 
 
-def cards(kind: str | None = None) -> list[MethodCard]:
-    """Every registered method, or those of one kind, in the order their concerns list them."""
-    found = [card for concern in CONCERNS for card in _cards_of(concern)]
+def cards(kind: str | None = None, concern: str | None = None) -> list[MethodCard]:
+    """Every registered method, or those of one kind or one concern, in the order their concerns list them."""
+    found = [card for name in ([concern] if concern else CONCERNS) for card in _cards_of(name)]
     return [card for card in found if kind is None or card.kind == kind]
 
 

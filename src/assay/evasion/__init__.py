@@ -7,18 +7,35 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy
 
 if TYPE_CHECKING:
+    from .attacking import Attacked, attack
     from .evaluation import Evaluation, evaluate, evaluate_grid
     from .minimum import MinimumNorm, minimum_norm
 
-METHODS = ("pgd", "apgd", "fab", "square", "standard", "robust_accuracy", "distances")
+METHODS = (
+    "pgd",
+    "apgd",
+    "fab",
+    "square",
+    "standard",
+    "classification_losses",
+    "embedding_losses",
+    "segmentation_losses",
+    "sea",
+    "depth_losses",
+    "robust_accuracy",
+    "cross_task",
+    "distances",
+)
 
-__all__ = ["Evaluation", "MinimumNorm", "evaluate", "evaluate_grid", "minimum_norm"]
+__all__ = ["Attacked", "Evaluation", "MinimumNorm", "attack", "evaluate", "evaluate_grid", "minimum_norm"]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "Attacked": ".attacking",
         "Evaluation": ".evaluation",
         "MinimumNorm": ".minimum",
+        "attack": ".attacking",
         "evaluate": ".evaluation",
         "evaluate_grid": ".evaluation",
         "minimum_norm": ".minimum",

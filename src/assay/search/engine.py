@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..subjects.lanes import ROWS
+from ..subjects.lanes import ROWS, in_lanes
 from .objectives import Objective
 from .threat import ThreatModel
 
@@ -156,7 +156,7 @@ def search(
         return outcome
     rule.begin(work, space)
     for step in range(rule.evaluations):
-        seen = _observe(model, rule, objective, work, step)
+        seen = observe(model, objective, work, step, gradient=rule.needs_gradient)
         if decision is not None:
             values = decision(seen.output, work.reference)
             if rule.stays_inside:
@@ -173,14 +173,16 @@ def search(
     return outcome
 
 
-def _observe(model: Model, rule: StepRule, objective: Objective, work: Work, step: int) -> Observation:
+def observe(model: Model, objective: Objective, work: Work, step: int, *, gradient: bool) -> Observation:
+    """Evaluation number ``step`` of the rows; without ``gradient`` it costs a forward pass alone."""
+
     def aim(output: Tensor, reference: Tensor) -> Tensor:
         return objective(output, reference, step)
 
-    if rule.needs_gradient:
+    if gradient:
         return Observation(*model.value_and_gradient(work.points, aim, work.reference))
     output = model.logits(work.points)
-    return Observation(output, aim(output, work.reference), work.points.new_empty(len(work), 0))
+    return Observation(output, in_lanes(aim, output, work.reference), work.points.new_empty(len(work), 0))
 
 
 def _record(
