@@ -7,7 +7,7 @@ import pytest
 from assay.core.methods import cards, settings_of
 from assay.core.settings import build
 from assay.data import Dataset
-from assay.training import Recipe, TrainSettings
+from assay.training import DeACL, Recipe, TrainSettings
 from assay.training.job import make_job
 from assay.training.presets import Preset
 
@@ -22,7 +22,8 @@ PRESETS = [
 @pytest.mark.parametrize(("kind", "name", "preset"), PRESETS, ids=[name for _, name, _ in PRESETS])
 def test_a_preset_makes_a_job(kind: type[Recipe], name: str, preset: Preset, digits: Dataset) -> None:
     settings = build(TrainSettings, preset.training)
-    job = make_job(build(kind, preset.recipe), data=digits, network=preset.network, settings=settings)
+    needed = {"encoder": "network:resnet-micro"} if issubclass(kind, DeACL) else {}
+    job = make_job(build(kind, {**needed, **preset.recipe}), data=digits, network=preset.network, settings=settings)
     assert job.total_steps > 0
     assert preset.remark.endswith(".")
     assert name == name.lower()

@@ -18,6 +18,7 @@ from assay.training.inner import InnerProblem
 from assay.training.job import as_recipe
 
 RECIPES = ["standard", "adversarial", "trades", "mart"]
+OF_ENCODERS = ["simsiam", "dino", "deacl", "dense-deacl"]
 ADVERSARIAL = [Adversarial, Trades, Mart]
 
 
@@ -133,8 +134,8 @@ def test_passes_are_counted_as_documented(ready, recipe: int, forward: int, back
 
 def test_recipes_are_listed_with_their_papers() -> None:
     listed = {card.name: card for card in cards("recipe") if card.module.startswith("assay.training.")}
-    assert list(listed) == RECIPES
-    assert {name for name, card in listed.items() if card.citation} == set(RECIPES[1:])
+    assert list(listed) == [*RECIPES, *OF_ENCODERS]
+    assert {name for name, card in listed.items() if card.citation} == {*RECIPES[1:], *OF_ENCODERS}
     assert [settings_of(listed[name]) for name in RECIPES] == [Standard, *ADVERSARIAL]
 
 

@@ -1,4 +1,4 @@
-"""Train a reference network on labelled images by a named recipe.
+"""Train a network by a named recipe: a classifier on labelled images, or an encoder without labels.
 
 Stop it when you like: the same command goes on to the same result, bit for bit.
 """
@@ -16,15 +16,21 @@ from .flags import add_settings_flags, destination, settings_from
 from .output import byline, metric_rows, sentences, show_findings, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..data import Dataset
     from ..training.presets import Preset
     from ..training.recipe import Recipe
 
-DEFAULT_NETWORK = "small-cnn"
+PROBE = "probe"
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Flags of ``assay train RECIPE``: those of every training, and those of the recipe."""
+    if words[:1] == [PROBE]:
+        from .train_probe import parse as parse_probe
+
+        return parse_probe(parser, words)
     if not words or words[0].startswith("-"):
         parser.add_argument("recipe", metavar="RECIPE", help="one of the recipes below")
         parser.epilog = recipes() + "\n\n'assay train RECIPE --help' lists the flags of a recipe."
@@ -40,7 +46,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
         parser.add_argument("--preset", metavar="NAME", help="begin with one of the presets below; other flags win")
         rows = [f"  {name}\n    {preset.remark}" for name, preset in kind.presets.items()]
         parser.epilog = "\n".join(["presets:", *rows])
-    parser.add_argument("--network", metavar="NAME", help=f"reference network (default: {DEFAULT_NETWORK})")
+    parser.add_argument("--network", metavar="NAME", help=f"reference network (default: {kind.product.network})")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the model and its record")
     parser.add_argument(
         "--seed", type=seed_number, default=0, metavar="N", help="seed of everything random (default: 0)"
@@ -68,6 +74,10 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or tell what training would cost."""
+    if getattr(arguments, "card", None) is None:
+        from .train_probe import run as run_probe
+
+        return run_probe(arguments)
     from ..core.progress import Progress
     from ..training import TrainSettings, forecast, train
 
@@ -75,13 +85,15 @@ def run(arguments: argparse.Namespace) -> int:
     preset = preset_of(kind, arguments.preset)
     recipe = settings_from(arguments, kind, preset.recipe if preset else None)
     settings = settings_from(arguments, TrainSettings, preset.training if preset else None)
-    network = arguments.network or (preset.network if preset else DEFAULT_NETWORK)
-    data = training_data(arguments)
-    validation = read_data(arguments, split=arguments.validation) if arguments.validation else None
+    network = arguments.network or (preset.network if preset else None) or kind.product.network
+    read = read_data if kind.product.labelled else read_images
+    data = training_data(arguments, read)
+    validation = read(arguments, split=arguments.validation) if arguments.validation else None
     what = {"data": data, "network": network, "validation": validation, "settings": settings, "seed": arguments.seed}
     if arguments.dry_run:
         ahead = forecast(recipe, **what)
-        print(f"{arguments.card.title} of {network} on {len(data)} samples: {ahead}.")
+        trained = getattr(recipe, "encoder", network)
+        print(f"{arguments.card.title} of {trained} on {len(data)} samples: {ahead}.")
         if preset:
             print(f"Preset {arguments.preset}: {preset.remark}")
         sentences(ahead.outlook)
@@ -93,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
         table("Result", ["metric", "value", "95% interval", "n"], metric_rows([done]), right=[1, 3])
     show_findings([done])
     sentences(recipe.closing(done.path))
-    print(f"Model: {arguments.out}\nExamine it: assay audit --model run:{arguments.out} --data {arguments.data}")
+    examine = kind.product.examine.format(out=arguments.out, data=arguments.data)
+    print(f"Model: {arguments.out}\nExamine it: {examine}")
     if arguments.watch_boundary and os.environ.get("RANK", "0") == "0":
         from .dynamics import watch
 
@@ -124,14 +137,32 @@ def watch_from(arguments: argparse.Namespace, place: str) -> None:
     setattr(arguments, place, str(arguments.watch_boundary))
 
 
-def training_data(arguments: argparse.Namespace) -> Dataset:
+def training_data(arguments: argparse.Namespace, read: Callable[..., Dataset] = read_data) -> Dataset:
     """The split that was named; else the training split; else, where there are no splits, everything."""
     if arguments.split is not None:
-        return read_data(arguments, limit=arguments.limit)
+        return read(arguments, limit=arguments.limit)
     try:
-        return read_data(arguments, split="train", limit=arguments.limit)
+        return read(arguments, split="train", limit=arguments.limit)
     except DataError:
-        return read_data(arguments, split="all", limit=arguments.limit)
+        return read(arguments, split="all", limit=arguments.limit)
+
+
+def read_images(arguments: argparse.Namespace, *, limit: int | None = None, split: str | None = None) -> Dataset:
+    """The images the flags name; labels are not needed."""
+    from ..data import load_images
+
+    for flag in ("labels_key", "group"):
+        if getattr(arguments, flag) is not None:
+            raise SettingError(
+                f"--{flag.replace('_', '-')} has no meaning for a recipe that needs no labels. Leave it out."
+            )
+    return load_images(
+        arguments.data,
+        split=split or arguments.split,
+        images_key=arguments.images_key,
+        limit=limit,
+        image_size=arguments.image_size,
+    )
 
 
 def recipes() -> str:
@@ -142,6 +173,7 @@ def recipes() -> str:
         if item.citation:
             place = f", arXiv {item.citation.arxiv}" if item.citation.arxiv else ""
             lines.append(f"  {'':<12} {byline(item.citation)}, {item.citation.title}{place}")
+    lines.append(f"\nheads:\n  {PROBE:<12} A head for one task on an encoder that stays as it is.")
     return "\n".join(lines)
 
 

@@ -46,7 +46,7 @@ def forecast(
     recipe: Recipe | str,
     *,
     data: Dataset,
-    network: str = "small-cnn",
+    network: str | None = None,
     validation: Dataset | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
@@ -62,11 +62,11 @@ def forecast(
         total = Cost()
         for first, samples in _phases(job):
             total += _probe(state, batch, functools.partial(_step, job, state, batch, first), samples)
-        if job.validation is not None:
-            validator = Validator(job, state)
+        validator = job.product.validator(job, state)
+        if validator is not None:
             _, part = next(validator.batches.in_order())
             rounds = -(-job.settings.epochs // job.settings.validate_every) + 1
-            total += _probe(state, part, lambda: _check(validator, state, part), len(job.validation) * rounds)
+            total += _probe(state, part, functools.partial(_check, validator, state, part), len(validator) * rounds)
         outlook = (*job.recipe.outlook(job), *snapshots.outlook(state))
     return Forecast(job.total_steps, total.forward, total.backward, total.seconds, outlook)
 

@@ -116,6 +116,11 @@ class _Logits(nn.Module):
 
 def _copy(recipe: Recipe, target: Target) -> nn.Module:
     """The model to step on; an error where there is nothing that could be stepped on."""
+    if not recipe.product.labelled:
+        raise Unsupported(
+            f"{type(recipe).__name__} trains an encoder, and a target that answers classes has no part in its step. "
+            "Use a recipe for classifiers."
+        )
     if type(recipe).batches is not Recipe.batches:
         raise Unsupported(
             f"{type(recipe).__name__} draws its batches itself, so it has no step on images that are given. "

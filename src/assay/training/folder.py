@@ -30,7 +30,6 @@ from ..core.files import set_aside, to_json, write_atomic
 from ..core.probes import Finding, Measurement
 from ..core.runs import RunWriter
 from ..core.settings import as_dict
-from ..subjects.loaders import load_target
 from . import snapshots
 from .job import Job
 from .recipe import Report
@@ -145,8 +144,9 @@ def restore(out: Path, identity: str, state: TrainState) -> Log:
 
 def write_model(out: Path, job: Job, weights: Mapping[str, Tensor]) -> None:
     """The model that loaders read: description first, weights last."""
-    write_atomic(out / MODEL, to_json(job.model_record()))
-    write_atomic(out / WEIGHTS, safetensors.torch.save({name: value.contiguous() for name, value in weights.items()}))
+    write_atomic(out / MODEL, to_json(job.product.record(job)))
+    kept = job.product.exported(weights)
+    write_atomic(out / WEIGHTS, safetensors.torch.save({name: value.contiguous() for name, value in kept.items()}))
 
 
 def finish(
@@ -157,10 +157,10 @@ def finish(
     measurement.metrics += report.metrics
     measurement.findings += report.findings
     measurement.figures += report.figures
-    ids = job.validation.sample_ids if job.validation is not None else ()
+    ids = job.validation.sample_ids if job.validation is not None and measurement.samples else ()
     writer.finish(
         measurement,
         sample_ids=ids,
-        target=load_target(f"run:{writer.path}").describe(),
+        target=job.product.describe(writer.path),
         keep=(MODEL, WEIGHTS, HISTORY, *report.files, *snapshots.files(job.settings.watch, job.total_steps)),
     )

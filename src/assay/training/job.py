@@ -10,7 +10,7 @@ from ..core.errors import DataError, SettingError
 from ..core.methods import MethodCard, card, cards, settings_of
 from ..core.settings import as_dict, build, option, settings
 from ..data.dataset import Dataset
-from ..subjects.networks import reference
+from .product import Product
 from .recipe import Recipe
 
 
@@ -68,7 +68,7 @@ class Job:
     seed: int
 
     def __post_init__(self) -> None:
-        reference(self.network)
+        self.product.check(self)
         if not len(self.data):
             raise DataError("The training data are empty; at least one sample is needed.")
         other = self.validation
@@ -88,7 +88,22 @@ class Job:
                 f"TrainSettings.select is 'robust_accuracy', but the recipe {self.card.name!r} has no attack; "
                 "use 'accuracy', 'loss' or 'last'."
             )
+        if select not in ("last", *self.product.measures):
+            raise SettingError(
+                f"TrainSettings.select is {select!r}, but the validation of {self.card.name!r} does not measure that; "
+                f"allowed: {', '.join(('last', *self.product.measures))}."
+            )
         self.recipe.check(self)
+
+    @property
+    def product(self) -> Product:
+        """What kind of model is made."""
+        return self.recipe.product
+
+    @cached_property
+    def foundation(self) -> Any:
+        """What the training begins with besides its data, loaded once; None for most recipes."""
+        return self.recipe.foundation(self)
 
     @cached_property
     def card(self) -> MethodCard:
@@ -123,22 +138,7 @@ class Job:
             "network": self.network,
             "training": as_dict(self.settings),
             "validation": None if self.validation is None else self.validation.digest,
-        }
-
-    def model_record(self) -> dict[str, Any]:
-        """What ``model.json`` holds: all that is needed to build the Target around the weights."""
-        channels, height, width = self.data.shape
-        mean, std = self.normalization
-        return {
-            "schema": 1,
-            "network": self.network,
-            "in_channels": channels,
-            "num_classes": self.data.num_classes,
-            "image_size": [height, width],
-            "mean": mean,
-            "std": std,
-            "bounds": [0.0, 1.0],
-            "class_names": list(self.data.class_names),
+            **self.recipe.identity(self),
         }
 
 
@@ -163,10 +163,11 @@ def make_job(
     recipe: Recipe | str,
     *,
     data: Dataset,
-    network: str = "small-cnn",
+    network: str | None = None,
     validation: Dataset | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
 ) -> Job:
     """A Job with defaults filled in."""
-    return Job(as_recipe(recipe), network, data, validation, settings or build(TrainSettings, {}), seed)
+    made = as_recipe(recipe)
+    return Job(made, network or made.product.network, data, validation, settings or build(TrainSettings, {}), seed)

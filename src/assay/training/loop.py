@@ -23,8 +23,6 @@ from ..core.progress import Progress
 from ..core.runs import Run, RunWriter, load_run
 from ..core.seeds import seed as named_seed
 from ..data.dataset import Dataset
-from ..subjects.networks import build_network
-from ..subjects.tasks import Normalize
 from . import folder, snapshots
 from .batches import Batches
 from .interrupts import Interrupts
@@ -44,21 +42,23 @@ def train(
     *,
     data: Dataset,
     out: str | Path,
-    network: str = "small-cnn",
+    network: str | None = None,
     validation: Dataset | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     command: Sequence[str] = (),
 ) -> Run:
-    """Train a reference network; the same call again goes on where the last one stopped.
+    """Train a network; the same call again goes on where the last one stopped.
 
     Args:
         recipe: ``"standard"``, ``"adversarial"``, ``"trades"``, ``"mart"``, or the settings of one,
-            such as ``Adversarial(eps="8/255", steps=7)``.
+            such as ``Adversarial(eps="8/255", steps=7)``; ``"dino"`` and ``"simsiam"`` make an encoder, and
+            ``DeACL(encoder=...)`` hardens one.
         data: training samples, images in [0, 1].
         out: the run directory; one training, one directory.
-        network: a key of ``assay.subjects.NETWORKS``.
+        network: a key of ``assay.subjects.NETWORKS``, for encoders of ``assay.subjects.BACKBONES``; by default
+            the recipe's own choice.
         validation: samples to measure on after epochs and at the end.
         settings: optimiser, schedule, epochs and the like.
         seed: root of every random stream.
@@ -66,7 +66,8 @@ def train(
         command: what to type to rerun it, for the record.
 
     Returns:
-        The finished run: ``.metrics``, ``.samples``; ``load_target(f"run:{out}")`` loads the model.
+        The finished run: ``.metrics``, ``.samples``; ``load_target(f"run:{out}")`` loads the model,
+        ``encoder(f"run:{out}")`` an encoder.
 
     Raises:
         Incomplete: stopped by Ctrl-C or SIGTERM; a checkpoint was saved.
@@ -140,14 +141,10 @@ class Session:
         job = self.job
         with undisturbed(self.accelerator.device):
             torch.manual_seed(named_seed(job.seed, "weights"))
-            channels, height, width = job.data.shape
-            network = build_network(
-                job.network, in_channels=channels, num_classes=job.data.num_classes, image_size=(height, width)
-            )
             state = TrainState(
                 self.accelerator,
-                network,
-                Normalize(*job.normalization),
+                job.product.build(job),
+                job.product.preprocess(job),
                 job.settings,
                 steps_per_epoch=job.steps_per_epoch,
                 seed=job.seed,
@@ -223,7 +220,7 @@ class _Training:
         self._clock = time.monotonic()
         job = self.session.job
         batches = self.session.batches()
-        validator = Validator(job, self.state) if job.validation is not None else None
+        validator = job.product.validator(job, self.state)
         try:
             while len(self.log.history) < job.settings.epochs:
                 self._epoch(batches)
@@ -269,8 +266,8 @@ class _Training:
         row |= self.state.companion.columns()
         if validator is not None and (epoch % job.settings.validate_every == 0 or epoch == job.settings.epochs):
             answers = validator.answers(self.state, self._stop_if_asked, self.progress)
-            found = answers.metrics(validator.labels)
-            row |= {f"validation_{name}": value for name, value in found.items()}
+            found = validator.metrics(answers)
+            row |= {f"{validator.name}_{name}": value for name, value in found.items()}
             if job.settings.select != "last":
                 self._keep_best(found[job.settings.select], epoch)
         log.history.append(row)

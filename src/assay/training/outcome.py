@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
-from ..core.budgets import budget_text
-from ..core.estimates import proportion
-from ..core.probes import Cost, Figure, Finding, Measurement, Metric, Series
+from ..core.probes import Cost, Figure, Finding, Measurement, Series
 from .job import Job
 from .state import TrainState
 from .validation import Validator
@@ -34,23 +31,9 @@ def measure(
     if validator is not None:
         with state.holding(weights):
             answers = validator.answers(state, pause, progress)
-        correct = answers.predicted == validator.labels
-        measurement.samples = {"label": validator.labels, "predicted": answers.predicted, "correct": correct}
-        measurement.metrics = [
-            _share("validation_accuracy", correct, "share of validation samples classified correctly")
-        ]
-        adversary = job.recipe.adversary()
-        if answers.held is not None and adversary is not None:
-            measurement.samples["correct_under_attack"] = answers.held
-            name = f"validation_accuracy_under_attack@{adversary.norm}:{budget_text(adversary.eps)}"
-            estimand = "share of validation samples classified correctly before and after the attack used in training"
-            measurement.metrics.append(_share(name, answers.held, estimand))
+        validator.report(answers, measurement)
     measurement.cost = Cost(forward=state.cost.forward, backward=state.cost.backward)
     return measurement
-
-
-def _share(name: str, flags: np.ndarray, estimand: str) -> Metric:
-    return Metric.from_estimate(name, proportion(int(flags.sum()), len(flags)), estimand=estimand)
 
 
 def _findings(job: Job, log: Log) -> list[Finding]:
@@ -78,15 +61,23 @@ def _findings(job: Job, log: Log) -> list[Finding]:
 
 
 def _figures(log: Log) -> list[Figure]:
-    """Losses and validation shares by epoch."""
+    """Losses and what validation found, by epoch."""
     losses = _curves(log, lambda name: name.endswith("loss"))
     shares = _curves(log, lambda name: name.endswith("accuracy"))
+    cosines = _curves(log, lambda name: "cosine" in name)
+    ranks = _curves(log, lambda name: name.endswith("effective_rank"))
     drawn = [
         ("loss", "Loss by epoch", "mean loss", losses, None),
         ("accuracy", "Accuracy by epoch", "share", shares, (0, 1)),
+        ("cosine", "Cosine similarity by epoch", "mean cosine", cosines, None),
+        ("effective-rank", "Directions over which embeddings spread, by epoch", "effective rank", ranks, None),
     ]
     known = {name.partition("_")[0] for row in log.history for name in row}
-    remarks = {"training": "Training: mean over the epoch.", "validation": "Validation: at the end of the epoch."}
+    remarks = {
+        "training": "Training: mean over the epoch.",
+        "validation": "Validation: at the end of the epoch.",
+        "sample": "Sample: the first training images, at the end of the epoch.",
+    }
     caption = " ".join([f"{len(log.history)} epochs.", *(text for name, text in remarks.items() if name in known)])
     return [
         Figure(

@@ -12,13 +12,13 @@ class Preset:
     """Settings that belong together; ``assay train RECIPE --preset NAME`` begins with them.
 
     Args:
-        network: a key of ``assay.subjects.NETWORKS``.
+        network: a key of ``assay.subjects.NETWORKS``; ``""``: the recipe's own choice.
         recipe: settings of the recipe by name; those not named keep their defaults.
         training: fields of ``TrainSettings`` by name, likewise.
         remark: one sentence on where it comes from and what it is for.
     """
 
-    network: str
+    network: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""

@@ -18,6 +18,7 @@ from ..core.probes import Figure, Finding, Metric
 from ..data.dataset import Dataset
 from .batches import Batch, Batches
 from .presets import Preset
+from .product import Product
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,9 +76,11 @@ class Recipe:
 
     Attributes:
         presets: whole configurations by name, for ``assay train RECIPE --preset NAME``.
+        product: what kind of model it makes; a classifier, unless it says otherwise.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {}
+    product: ClassVar[Product] = Product()
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Compute the gradients of one step with ``state.logits`` and ``state.backward``.
@@ -95,6 +98,14 @@ class Recipe:
 
     def check(self, job: Job) -> None:
         """Raise InputError where this recipe cannot do the job; nothing has been written yet."""
+
+    def foundation(self, job: Job) -> Any:
+        """What the training begins with besides its data, such as an encoder; asked once, for ``job.foundation``."""
+        return None
+
+    def identity(self, job: Job) -> dict[str, Any]:
+        """What, besides settings and data, makes this another training, such as the weights it begins with."""
+        return {}
 
     def adversary(self) -> InnerProblem | None:
         """The attack that validation holds answers against; None: clean images alone."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,10 @@ class TrainState:
         whole = nn.Sequential(OrderedDict(normalize=normalize, network=network))
         self.model = whole.to(accelerator.device)
         self.optimizer = _optimizer(network, settings)
-        self.average = _floats(network) if settings.ema is not None else None
+        self.average: dict[str, Tensor] | None = None
+        self.decay: Callable[[int], float] | None = None
+        if settings.ema is not None:
+            self.keep_average(partial(_forgetful, settings.ema))
         self.precision = settings.precision
         self.step = 0
         self.cost = Cost()
@@ -94,13 +98,25 @@ class TrainState:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of raw images in float32: [b, C, H, W] -> [b, K]; 1 forward pass a sample."""
+        output: Tensor = self.outputs(images)
+        return output.float()
+
+    def outputs(self, images: Tensor, network: Callable[[Tensor], Any] | None = None) -> Any:
+        """Whatever the network returns for raw images [b, C, H, W], with the preprocessing in front of it.
+
+        Args:
+            images: raw images.
+            network: what is called in the place of the model's own network, such as a frozen teacher.
+
+        Cost: 1 forward pass a sample.
+        """
         self.cost.forward += len(images)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            if network is not None:
+                return network(self.model.get_submodule("normalize")(images))
             if self._weights is None:
-                output = self.model(images)
-            else:
-                output = functional_call(self.model, self._weights, (images,))
-        return output.float()
+                return self.model(images)
+            return functional_call(self.model, self._weights, (images,))
 
     def backward(self, loss: Tensor, samples: int) -> None:
         """Add the gradients of a scalar by the weights; ``samples`` backward passes are counted."""
@@ -121,6 +137,22 @@ class TrainState:
             self._weights = earlier
             for module, mode in modes:
                 module.training = mode
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged weights inside, each module in its own mode; batch statistics are left as they are."""
+        assert self.average is not None
+        earlier = self._weights
+        own = {name: self.average.get(name, value).clone() for name, value in self.network.named_buffers()}
+        self._weights = {f"network.{name}": value for name, value in {**self.average, **own}.items()}
+        try:
+            yield
+        finally:
+            self._weights = earlier
+
+    def keep_average(self, decay: Callable[[int], float]) -> None:
+        """Average the weights from here on: a <- d a + (1 - d) w after step t, with d = decay(t)."""
+        self.average, self.decay = _floats(self.network), decay
 
     @contextmanager
     def holding(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
@@ -167,6 +199,12 @@ class TrainState:
         self.step += 1
         self._update_average()
         return values
+
+    def total(self, share: Tensor) -> Tensor:
+        """The sum over processes of a tensor that each of them has a share of."""
+        if self.accelerator.num_processes > 1:
+            share = _reduced(self.accelerator, [share.clone()], "sum")[0]
+        return share
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights to use: the average where there is one, on the CPU."""
@@ -220,12 +258,17 @@ class TrainState:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """a <- d a + (1 - d) w with d = min(decay, (1 + t) / (10 + t)), so that the start is soon forgotten."""
-        if self.average is None or self.settings.ema is None:
+        """a <- d a + (1 - d) w."""
+        if self.average is None or self.decay is None:
             return
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        decay = self.decay(self.step)
         for name, value in _floats(self.network, copy=False).items():
             self.average[name].lerp_(value, 1 - decay)
+
+
+def _forgetful(decay: float, step: int) -> float:
+    """min(decay, (1 + t) / (10 + t)), so that the start is soon forgotten."""
+    return min(decay, (1 + step) / (10 + step))
 
 
 def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.budgets import budget_text
+from ..core.estimates import proportion
+from ..core.probes import Measurement, Metric
 from .batches import Batch, Batches
 from .job import Job
 from .losses import cross_entropy
@@ -17,6 +20,7 @@ from .state import TrainState
 
 if TYPE_CHECKING:
     from ..core.progress import Progress
+    from ..data.dataset import Dataset
 
 BATCH = 256
 
@@ -45,16 +49,27 @@ class Validator:
     """Runs a model over the validation data; each process answers for its share.
 
     Random starts of the attack belong to the samples, not to the epoch, so that
-    epochs are compared on the same ground.
+    epochs are compared on the same ground. Validators of other products derive from this one.
+
+    Args:
+        job: what is trained.
+        state: the model in training.
+        data: the samples to answer.
+
+    Attributes:
+        name: prefix of its columns in the history.
+        rows: numbers a sample that :meth:`columns` returns.
     """
 
-    def __init__(self, job: Job, state: TrainState) -> None:
-        assert job.validation is not None
+    name = "validation"
+    rows = 3
+
+    def __init__(self, job: Job, state: TrainState, data: Dataset) -> None:
         accelerator = state.accelerator
-        self.labels = job.validation.labels
+        self.labels = data.labels
         self.adversary = job.recipe.adversary()
         self.batches = Batches(
-            job.validation,
+            data,
             size=BATCH * accelerator.num_processes,
             seed=job.seed,
             names=("validation",),
@@ -63,7 +78,10 @@ class Validator:
             world=accelerator.num_processes,
         )
 
-    def answers(self, state: TrainState, pause: Callable[[], None], progress: Progress) -> Answers:
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def answers(self, state: TrainState, pause: Callable[[], None], progress: Progress) -> Any:
         """Answers on every sample, with the averaged weights where there are any.
 
         Args:
@@ -73,7 +91,7 @@ class Validator:
 
         Cost: 1 forward pass a sample, and with an adversary its passes and one more.
         """
-        columns = torch.zeros(3, len(self.labels), dtype=torch.float64)
+        columns = torch.zeros(self.rows, len(self), dtype=torch.float64)
         with state.evaluating(average=True), progress.task("validation", total=len(self.batches)) as task:
             for rows, batch in self.batches.in_order():
                 pause()
@@ -81,8 +99,30 @@ class Validator:
                 task.advance()
         if state.accelerator.num_processes > 1:
             columns = state.accelerator.reduce(columns.to(state.accelerator.device), "sum").cpu()
-        predicted, loss, held = columns.numpy()
+        return self.read(columns.numpy())
+
+    def read(self, columns: np.ndarray) -> Any:
+        """What :meth:`columns` found on all samples, [rows, N], by name."""
+        predicted, loss, held = columns
         return Answers(predicted.astype(np.int64), loss, held > 0 if self.adversary is not None else None)
+
+    def metrics(self, answers: Any) -> dict[str, float]:
+        """Numbers for the row of an epoch in the history, by name; weights may be chosen by them."""
+        found: dict[str, float] = answers.metrics(self.labels)
+        return found
+
+    def report(self, answers: Any, measurement: Measurement) -> None:
+        """Add to the record what was measured with the weights that are kept."""
+        correct = answers.predicted == self.labels
+        measurement.samples = {"label": self.labels, "predicted": answers.predicted, "correct": correct}
+        measurement.metrics = [
+            _share("validation_accuracy", correct, "share of validation samples classified correctly")
+        ]
+        if answers.held is not None and self.adversary is not None:
+            measurement.samples["correct_under_attack"] = answers.held
+            name = f"validation_accuracy_under_attack@{self.adversary.norm}:{budget_text(self.adversary.eps)}"
+            estimand = "share of validation samples classified correctly before and after the attack used in training"
+            measurement.metrics.append(_share(name, answers.held, estimand))
 
     def columns(self, state: TrainState, batch: Batch) -> Tensor:
         """Predicted class, loss, and whether the answer held, of one slice: [3, b]."""
@@ -97,3 +137,7 @@ class Validator:
         return torch.stack(
             [column.double().cpu() for column in (logits.argmax(1), cross_entropy(logits, batch.labels), held)]
         )
+
+
+def _share(name: str, flags: np.ndarray, estimand: str) -> Metric:
+    return Metric.from_estimate(name, proportion(int(flags.sum()), len(flags)), estimand=estimand)
