@@ -16,6 +16,7 @@ from assay.core.probes import Finding, Gallery, Measurement
 from assay.report import write_report
 
 from .builder import accuracy, make_study, moving, pictures, rate, write_run
+from .scenery import cross_task, matrix, panels
 
 pytestmark = pytest.mark.browser
 
@@ -94,9 +95,21 @@ def moving_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder, [run], study=None, verdicts=[])
 
 
+@pytest.fixture(scope="module")
+def panels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Panels and matrices, also with words that no line holds."""
+    folder = tmp_path_factory.mktemp("panels")
+    run = write_run(folder / "runs", "clean-accuracy", cross_task())
+    (sheet, other) = panels(caption=LONG, rows=1)
+    sheet.columns, sheet.title, other.legend = (LONG,) * 5, LONG, ((LONG, "#112233"),)
+    strained = Measurement(figures=[matrix(caption=LONG, title=LONG, y_label=LONG)], panels=[sheet, other])
+    runs = [run, write_run(folder / "runs", "calibration", strained)]
+    return write_report(folder, runs, study=None, verdicts=[])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 800, 1280])
-@pytest.mark.parametrize("which", ["page_file", "long_file", "moving_file"])
+@pytest.mark.parametrize("which", ["page_file", "long_file", "moving_file", "panels_file"])
 def test_fits_its_window_and_asks_for_nothing(
     browser: Any, request: pytest.FixtureRequest, which: str, width: int, scheme: str
 ) -> None:
@@ -156,6 +169,33 @@ def test_figures_and_pictures_are_drawn(browser: Any, page_file: Path) -> None:
     assert page.eval_on_selector_all(".gallery img", "all => all.every(e => e.naturalWidth === 8)")
     assert page.locator(".gallery img").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
     page.close()
+
+
+def test_panels_stand_side_by_side_where_there_is_room(browser: Any, panels_file: Path) -> None:
+    for width, least, most in ((1280, 5, 5), (360, 2, 3)):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(panels_file.as_uri())
+        row = page.locator(".sheet .pictures").first
+        tops = row.evaluate("row => [...row.children].map(child => child.getBoundingClientRect().top)")
+        assert least <= tops.count(tops[0]) <= most
+        assert page.eval_on_selector_all(".sheet img", "all => all.every(e => e.naturalWidth === 48 && e.width >= 90)")
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_matrix_is_read_at_every_width_and_scrolls_by_itself(browser: Any, panels_file: Path, scheme: str) -> None:
+    for width in (360, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.goto(panels_file.as_uri())
+        box = page.locator(".matrix").first
+        assert box.evaluate("box => box.querySelector('svg').clientWidth") >= 570
+        assert box.evaluate("box => box.scrollWidth > box.clientWidth") == (width == 360)
+        box.focus()
+        assert box.evaluate("box => box === document.activeElement")
+        for selector in (".matrix svg text", ".legend li", ".sheet p, .sheet .pictures span"):
+            ratio, where = page.evaluate(CONTRAST, selector)
+            assert ratio >= 4.5, where
+        page.close()
 
 
 def test_a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from assay.core.probes import Finding, Measurement
 from assay.report import write_report
 
 from .builder import NAN_METRIC, TARGET, make_study, rate, write_run
+from .scenery import matrix
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,14 @@ def test_hostile_text_keeps_its_place_in_every_export(tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "junit.xml")
     (model,) = yaml.safe_load((tmp_path / "model-index.yaml").read_text(encoding="utf-8"))["model-index"]
     assert model["name"] == hostile
+
+
+def test_the_summary_has_matrices_as_tables(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs", "clean-accuracy", Measurement(figures=[matrix(y_label="encoder | attack")]))
+    write_report(tmp_path, [run], study=None, verdicts=[])
+    lines = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()
+    table = lines[lines.index("## What attacks leave of every task") + 2 :]
+    assert table[0].startswith(r"| encoder \| attack | classification: accuracy, higher is better | segmentation: ")
+    assert table[2].startswith("| vit\\-micro · clean | 80.0 % \\(72.0 – 88.0 %\\) |")
+    assert table[4].endswith("| – |")
+    assert len(table[0].replace(r"\|", "").split("|")) == len(table[2].split("|")) == 7

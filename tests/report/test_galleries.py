@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from assay.core.pictures import magnification
 from assay.core.probes import Gallery
-from assay.report.galleries import LARGEST_SIDE, data_uri, exhibits, magnification
+from assay.report.galleries import LARGEST_SIDE, data_uri, exhibits
 
 from .builder import pictures
 

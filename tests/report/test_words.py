@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -69,7 +70,7 @@ def test_claims_in_words() -> None:
 
 
 def test_unknown_metrics_are_explained_by_their_own_estimand() -> None:
-    assert words.explanation(metric(0.5, None, None)) == "e"
+    assert words.explanation(metric(0.5, None, None)) == "E"
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,28 @@ def test_durations(seconds: float, expected: str) -> None:
 @pytest.mark.parametrize(("count", "expected"), [(12, "12 B"), (2048, "2 KiB"), (3 * 2**30, "3.00 GiB")])
 def test_sizes(count: int, expected: str) -> None:
     assert words.size(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "begins", "attacked"),
+    [
+        ("clean_mean_iou", "Clean mean IoU", "For each class", False),
+        ("robust_mean_iou@linf:8/255", "Robust mean IoU at L∞ 8/255", "For each class", True),
+        ("robust_delta1@l2:1", "Robust δ1 at L2 1", "The share of pixels", True),
+        ("validation_rmse", "Validation RMSE", "E", False),
+        ("embedding_l2_distance@linf:8/255", "Embedding L2 distance at L∞ 8/255", "How far the attack moves", False),
+    ],
+)
+def test_metrics_of_every_task_are_said_in_words(name: str, title: str, begins: str, attacked: bool) -> None:
+    said = words.explanation(dataclasses.replace(metric(0.5, None, None), name=name))
+    assert words.metric_title(name) == title
+    assert said.startswith(begins)
+    assert said.endswith(words.ATTACKED) == attacked
+
+
+def test_an_adversary_of_the_embedding_sees_no_answer() -> None:
+    settings = {"norm": "linf", "eps": [8 / 255], "attacks": [], "task": "embedding"}
+    (reach, embedding) = words.threat(settings)
+    assert "neither the true answer" in embedding
+    assert words.threat({**settings, "task": "depth"})[:2] == [reach, embedding]
+    assert "see the true answer" in words.threat({**settings, "task": "depth"})[2]

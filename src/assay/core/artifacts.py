@@ -1,4 +1,4 @@
-"""What lies beside a run's record: the sample table, figure data and gallery, as bytes and back."""
+"""What lies beside a run's record: the sample table, figure data and pictures, as bytes and back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,29 @@ import numpy as np
 
 from .errors import InputError
 from .files import to_json
-from .probes import Figure, Gallery, Mark, Series
+from .pictures import levels
+from .probes import ColourScale, Column, Figure, Gallery, Mark, Measurement, PanelRow, Panels, Series
 
 if TYPE_CHECKING:
     import pyarrow
 
 T = TypeVar("T")
+SAMPLES = "samples.parquet"
+GALLERY = ("artifacts/gallery.npz", "artifacts/gallery.json")
+PANELS = ("artifacts/panels.npz", "artifacts/panels.json")
 _FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def pack(sample_ids: Sequence[int] | np.ndarray, measurement: Measurement) -> dict[str, bytes]:
+    """All files of a measurement, by their names in the run directory."""
+    files = {SAMPLES: pack_samples(sample_ids, measurement.samples)}
+    for figure in measurement.figures:
+        files |= pack_figure(figure)
+    if measurement.gallery is not None:
+        files |= pack_gallery(measurement.gallery)
+    if measurement.panels:
+        files |= pack_panels(measurement.panels)
+    return files
 
 
 def pack_samples(sample_ids: Sequence[int] | np.ndarray, columns: Mapping[str, np.ndarray]) -> bytes:
@@ -73,7 +89,8 @@ def unpack_figure(content: bytes) -> Figure:
     values = json.loads(content)
     series = tuple(rebuild(Series, entry) for entry in values["series"])
     marks = tuple(rebuild(Mark, entry) for entry in values.get("marks", ()))
-    return rebuild(Figure, {**values, "series": series, "marks": marks})
+    columns = tuple(rebuild(Column, entry) for entry in values.get("columns", ()))
+    return rebuild(Figure, {**values, "series": series, "marks": marks, "columns": columns})
 
 
 def pack_gallery(gallery: Gallery) -> dict[str, bytes]:
@@ -81,7 +98,7 @@ def pack_gallery(gallery: Gallery) -> dict[str, bytes]:
     arrays = io.BytesIO()
     np.savez_compressed(arrays, original=gallery.original, changed=gallery.changed)
     texts = {"title": gallery.title, "caption": gallery.caption, "captions": gallery.captions}
-    return {"artifacts/gallery.npz": arrays.getvalue(), "artifacts/gallery.json": to_json(texts).encode()}
+    return dict(zip(GALLERY, (arrays.getvalue(), to_json(texts).encode()), strict=True))
 
 
 def unpack_gallery(arrays: bytes, texts: bytes) -> Gallery:
@@ -89,6 +106,44 @@ def unpack_gallery(arrays: bytes, texts: bytes) -> Gallery:
     with np.load(io.BytesIO(arrays), allow_pickle=False) as pictures:
         values = {**json.loads(texts), "original": pictures["original"], "changed": pictures["changed"]}
     return rebuild(Gallery, values)
+
+
+def pack_panels(panels: Sequence[Panels]) -> dict[str, bytes]:
+    """Pictures with 256 levels as an ``.npz`` without pickle, an array a picture; texts and places as JSON."""
+    pictures: dict[str, np.ndarray] = {}
+    texts = []
+    for sheet in panels:
+        rows = []
+        for row in sheet.rows:
+            places = []
+            for picture in row.pictures:
+                places.append(None if picture is None else f"picture-{len(pictures)}")
+                if picture is not None:
+                    pictures[f"picture-{len(pictures)}"] = levels(picture)
+            rows.append({"caption": row.caption, "pictures": places})
+        scale = None if sheet.scale is None else dataclasses.asdict(sheet.scale)
+        named = {name: getattr(sheet, name) for name in ("title", "caption", "columns", "legend")}
+        texts.append({**named, "rows": rows, "scale": scale})
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, **pictures)  # type: ignore[arg-type]
+    return dict(zip(PANELS, (arrays.getvalue(), to_json(texts).encode()), strict=True))
+
+
+def unpack_panels(arrays: bytes, texts: bytes) -> list[Panels]:
+    """The panels that ``pack_panels`` wrote."""
+    panels = []
+    with np.load(io.BytesIO(arrays), allow_pickle=False) as kept:
+        for values in json.loads(texts):
+            rows = [
+                rebuild(
+                    PanelRow,
+                    {**row, "pictures": [None if name is None else kept[name] / 255 for name in row["pictures"]]},
+                )
+                for row in values["rows"]
+            ]
+            scale = None if values["scale"] is None else rebuild(ColourScale, values["scale"])
+            panels.append(rebuild(Panels, {**values, "rows": rows, "scale": scale}))
+    return panels
 
 
 def rebuild(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("info", "warning", "serious")
 DIRECTIONS = ("higher", "lower", "none")
-FIGURE_KINDS = ("line", "bar", "stacked", "histogram", "reliability", "cdf", "scatter")
+FIGURE_KINDS = ("line", "bar", "stacked", "histogram", "reliability", "cdf", "scatter", "matrix")
 SCALES = ("linear", "log")
 AXES = ("x", "y")
 _ROUNDING = 1e-9
 _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,99}")
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +167,27 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a matrix: what its numbers are, and which way is better.
+
+    Args:
+        name: heading; the cells of the column have it as their ``x``.
+        unit: ``"share"`` for rates in [0, 1], or a unit in words; ``""`` for a plain number.
+        direction: ``"higher"`` or ``"lower"`` is better, or ``"none"``.
+        limits: values of the lightest and of the darkest shade, the lower one first; ``None`` to fit the column.
+    """
+
+    name: str
+    unit: str = ""
+    direction: str = "none"
+    limits: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("Column.direction", self.direction, DIRECTIONS)
+        object.__setattr__(self, "limits", _ends("Column.limits", self.limits))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """The data of a figure; the report draws it, and the run keeps it as a table as well.
 
@@ -177,14 +199,16 @@ class Figure:
         title: heading.
         caption: what is seen, with n.
         kind: ``"line"``, ``"bar"``, ``"stacked"`` (bars of parts on top of each other), ``"histogram"``,
-            ``"reliability"``, ``"cdf"`` or ``"scatter"``.
+            ``"reliability"``, ``"cdf"``, ``"scatter"`` or ``"matrix"`` (a table with shaded cells: a series is a row,
+            ``x`` names the columns, and every cell has its value and interval).
         x_label: horizontal axis, with unit.
         y_label: vertical axis, with unit.
         series: what is drawn; values of stacked bars are not negative.
         y_limits: ends of the vertical axis, or ``None`` to fit the data of all frames.
         x_limits: ends of the horizontal axis, or ``None`` to fit the data of all frames; not for bars.
         x_scale: ``"linear"`` or ``"log"``.
-        marks: reference lines; bars have them across their values only (``axis="y"``).
+        marks: reference lines; bars have them across their values only (``axis="y"``), a matrix has none.
+        columns: what the columns of a matrix are, in order; columns that are not named here follow as plain numbers.
         sequence: name of the moving figure, written as ``name`` is; ``""`` for a figure that stands alone.
         moment: what tells this frame from the others, such as ``"step 400 of 2,000"``.
     """
@@ -200,6 +224,7 @@ class Figure:
     x_limits: tuple[float, float] | None = None
     x_scale: str = "linear"
     marks: tuple[Mark, ...] = ()
+    columns: tuple[Column, ...] = ()
     sequence: str = ""
     moment: str = ""
 
@@ -213,12 +238,22 @@ class Figure:
         _one_of("Figure.x_scale", self.x_scale, SCALES)
         object.__setattr__(self, "series", tuple(self.series))
         object.__setattr__(self, "marks", tuple(self.marks))
-        object.__setattr__(self, "y_limits", _ends("y_limits", self.y_limits))
-        object.__setattr__(self, "x_limits", _ends("x_limits", self.x_limits))
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "y_limits", _ends("Figure.y_limits", self.y_limits))
+        object.__setattr__(self, "x_limits", _ends("Figure.x_limits", self.x_limits))
         if self.kind in ("bar", "stacked") and (self.x_limits or any(mark.axis == "x" for mark in self.marks)):
             raise InputError(
                 f"Figure {self.name!r} has bars of named things, and x_limits or a mark on x; "
                 "leave them out, or draw a line or a histogram."
+            )
+        if self.kind == "matrix" and (self.marks or self.x_limits or self.y_limits):
+            raise InputError(
+                f"Figure {self.name!r} is a matrix, and has marks or ends of axes; "
+                "leave them out: the ends of its shades stand in its columns."
+            )
+        if self.columns and self.kind != "matrix":
+            raise InputError(
+                f"Figure {self.name!r} has columns and is of kind {self.kind!r}; only a matrix has columns."
             )
         if self.kind == "stacked" and any(value < -_ROUNDING for series in self.series for value in series.y):
             raise InputError(f"Figure {self.name!r} stacks values below 0; stacked bars are parts of a whole.")
@@ -278,6 +313,80 @@ class Gallery:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ColourScale:
+    """What the colours of a picture stand for, from one end to the other, such as near and far.
+
+    Args:
+        label: the quantity, such as ``"depth"``.
+        low: what the first colour means, with unit, such as ``"near, 0.5 m"``.
+        high: what the last colour means.
+        colours: ``"#rrggbb"``, at equal distances from ``low`` to ``high``.
+    """
+
+    label: str
+    low: str
+    high: str
+    colours: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "colours", tuple(map(_colour, self.colours)))
+        if len(self.colours) < 2:
+            raise InputError(f"ColourScale {self.label!r} has {len(self.colours)} colours; give at least 2.")
+
+
+@dataclass(kw_only=True)
+class PanelRow:
+    """Pictures that belong together, such as what was seen and said of one sample.
+
+    Args:
+        caption: what is said about them; it may be hostile: escape it where it is shown.
+        pictures: one for each column: ``[C, H, W]`` in [0, 1], or ``None`` for an empty place. Sizes may differ.
+    """
+
+    caption: str
+    pictures: list[np.ndarray | None]
+
+    def __post_init__(self) -> None:
+        self.pictures = [None if one is None else np.asarray(one, dtype=np.float32) for one in self.pictures]
+        for index, picture in enumerate(self.pictures):
+            if picture is not None and (picture.ndim != 3 or not picture.size):
+                raise InputError(f"Picture {index} of a row of panels has the shape {picture.shape}; give [C, H, W].")
+
+
+@dataclass(kw_only=True)
+class Panels:
+    """Rows of pictures below common headings: image, mask, depth map, and their attacked versions.
+
+    Pictures are kept with 256 levels.
+
+    Args:
+        title: heading.
+        caption: what is seen.
+        columns: what each picture of a row is.
+        rows: one a sample.
+        legend: (name, ``"#rrggbb"``) of what colours stand for; a pair that is given twice is kept once.
+        scale: for colours that stand for numbers, or ``None``.
+    """
+
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: list[PanelRow]
+    legend: tuple[tuple[str, str], ...] = ()
+    scale: ColourScale | None = None
+
+    def __post_init__(self) -> None:
+        self.columns = tuple(map(str, self.columns))
+        self.legend = tuple(dict.fromkeys((str(name), _colour(colour)) for name, colour in self.legend))
+        for index, row in enumerate(self.rows):
+            if len(row.pictures) != len(self.columns):
+                raise InputError(
+                    f"Row {index} of the panels {self.title!r} has {len(row.pictures)} pictures for "
+                    f"{len(self.columns)} columns; give one for each column, None for an empty place."
+                )
+
+
 @dataclass(kw_only=True)
 class Measurement:
     """What a probe returns.
@@ -289,6 +398,7 @@ class Measurement:
         figures: data of figures.
         cost: passes and seconds.
         gallery: samples to look at, or ``None``.
+        panels: rows of pictures to look at.
         not_applicable: why the probe does not apply to this target and data; ``""`` if it does.
     """
 
@@ -298,6 +408,7 @@ class Measurement:
     figures: list[Figure] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
     gallery: Gallery | None = None
+    panels: list[Panels] = field(default_factory=list)
     not_applicable: str = ""
 
 
@@ -311,8 +422,16 @@ def _ends(name: str, ends: Iterable[float] | None) -> tuple[float, float] | None
         return None
     low, high = map(float, ends)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise InputError(f"Figure.{name} is {(low, high)}; give two finite numbers, the lower one first.")
+        raise InputError(f"{name} is {(low, high)}; give two finite numbers, the lower one first.")
     return low, high
+
+
+def _colour(text: str) -> str:
+    """A colour as it may stand in a page: ``"#rrggbb"``, in lower case."""
+    colour = str(text).lower()
+    if not _COLOUR.fullmatch(colour):
+        raise InputError(f"The colour {text!r} is none; write it as #rrggbb, such as #2681c4.")
+    return colour
 
 
 def _number(value: Any) -> float:

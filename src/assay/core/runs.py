@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .artifacts import (
-    pack_figure,
-    pack_gallery,
-    pack_samples,
+    GALLERY,
+    PANELS,
+    SAMPLES,
+    pack,
     rebuild,
     unpack_figure,
     unpack_gallery,
+    unpack_panels,
     unpack_samples,
 )
 from .budgets import same_name
@@ -42,7 +44,7 @@ from .files import (
     write_atomic,
 )
 from .methods import MethodCard
-from .probes import Cost, Figure, Finding, Gallery, Measurement, Metric
+from .probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Panels
 from .provenance import code, environment, peak_memory
 from .shards import Shards
 
@@ -55,7 +57,6 @@ SCHEMA = 1
 STATUSES = ("ok", "failed", "incomplete", "not_applicable")
 FINISHED = ("ok", "not_applicable")
 RECORD = "run.json"
-SAMPLES = "samples.parquet"
 _SHAPE: dict[str, type] = {
     "method": dict,
     "settings": dict,
@@ -207,7 +208,7 @@ class RunWriter:
         target: Mapping[str, Any] | None = None,
         keep: Sequence[str] = (),
     ) -> Run:
-        """Write samples, figures and gallery, and last of all the record, in one step.
+        """Write samples, figures and pictures, and last of all the record, in one step.
 
         Args:
             measurement: what the probe returned; a cost without seconds or memory is filled in.
@@ -219,11 +220,7 @@ class RunWriter:
         Raises:
             RunError: the disk is full; the run stays incomplete and can be repeated.
         """
-        files: dict[str, bytes] = {SAMPLES: pack_samples(sample_ids, measurement.samples)}
-        for figure in measurement.figures:
-            files.update(pack_figure(figure))
-        if measurement.gallery is not None:
-            files.update(pack_gallery(measurement.gallery))
+        files = pack(sample_ids, measurement)
         for name, content in files.items():
             make_folder((self.path / name).parent)
             write_atomic(self.path / name, content)
@@ -325,9 +322,11 @@ class Run:
 
     def gallery(self) -> Gallery | None:
         """The samples to look at, or ``None`` if the run has none."""
-        if "artifacts/gallery.npz" not in self.record.get("files", {}):
-            return None
-        return self._read(unpack_gallery, "artifacts/gallery.npz", "artifacts/gallery.json")
+        return self._read(unpack_gallery, *GALLERY) if GALLERY[0] in self.record.get("files", {}) else None
+
+    def panels(self) -> list[Panels]:
+        """The rows of pictures to look at, in the order the probe gave them."""
+        return self._read(unpack_panels, *PANELS) if PANELS[0] in self.record.get("files", {}) else []
 
     def figures(self) -> list[Figure]:
         """The data of the run's figures, in the order the probe gave them."""

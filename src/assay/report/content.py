@@ -17,6 +17,7 @@ from . import words
 from .citations import Credit, card_of, credits
 from .galleries import Exhibit, exhibits
 from .panels import Panel, panels
+from .sheets import Sheet, sheets
 
 MOST_TILES = 6
 WORST_SHOWN = 8
@@ -88,10 +89,12 @@ class Section:
     threat: list[str]
     metrics: list[MetricRow]
     strata: list[Strata]
+    matrices: list[Panel]
     panels: list[Panel]
     findings: list[Finding]
     gallery: Any
     exhibits: list[Exhibit]
+    sheets: list[Sheet]
     facts: list[tuple[str, str]]
     command: str
 
@@ -144,6 +147,7 @@ def section(run: Run, anchor: str, label: str) -> Section:
     rows = [metric_row(metric) for metric in run.metrics]
     gallery = run.gallery()
     target = run.record.get("target") or {}
+    places = panels(run.figures(), anchor)
     return Section(
         anchor=anchor,
         label=label,
@@ -155,10 +159,12 @@ def section(run: Run, anchor: str, label: str) -> Section:
         threat=words.threat(run.settings, target.get("bounds") or (0.0, 1.0)),
         metrics=[row for row in rows if not row.metric.stratum],
         strata=_strata([row for row in rows if row.metric.stratum]),
-        panels=panels(run.figures(), anchor),
+        matrices=[place for place in places if place.is_matrix],
+        panels=[place for place in places if not place.is_matrix],
         findings=sorted(run.findings, key=lambda finding: SEVERITY_ORDER.get(finding.severity, 1)),
         gallery=gallery,
         exhibits=exhibits(gallery) if gallery is not None else [],
+        sheets=sheets(run.panels()),
         facts=_run_facts(run),
         command=command_text(run.record.get("command")),
     )

@@ -14,14 +14,20 @@ from ..core.probes import Metric
 from ..core.runs import Run
 from . import words
 from .content import MetricRow, Page, Section, VerdictRow
+from .matrix import cells
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TASKS = {"classification": "image-classification"}
+_TASKS = {
+    "classification": "image-classification",
+    "segmentation": "image-segmentation",
+    "depth": "depth-estimation",
+    "embedding": "image-feature-extraction",
+}
 
 
 def summary(page: Page) -> str:
-    """``summary.md``: the verdict, the claims, the metrics and what was not tested, for a pull request."""
+    """``summary.md``: the verdict, the claims, the metrics, matrices and what was not tested, for a pull request."""
     head = page.headline
     lines = [f"# {head.symbol} {head.word}: {_md(page.title)}", "", _md(head.sentence), ""]
     lines += [f"- **{name}**: {_md(value)}" for name, value in head.facts]
@@ -32,6 +38,10 @@ def summary(page: Page) -> str:
     if metrics:
         lines += ["", "## Measured", ""]
         lines += _table(("Probe", "Metric", "Value", "Interval", "n"), metrics)
+    for figure in [place.frames[-1].figure for part in page.sections for place in part.matrices]:
+        lines += ["", f"## {_md(figure.title)}{f', {_md(figure.moment)}' if figure.moment else ''}", ""]
+        headings, *rows = [[_md(cell) for cell in row] for row in cells(figure)]
+        lines += _table(headings, rows)
     findings = [(part, finding) for part in page.sections for finding in part.findings if finding.severity != "info"]
     if findings:
         lines += ["", "## Sanity findings", ""]

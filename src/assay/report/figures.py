@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.probes import Figure, Series
 from .marks import draw_marks
+from .matrix import draw_matrix, matrix_size
 from .svg import INK, clean, inline, short
+from .words import category
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +77,7 @@ def draw(figure: Figure, *, prefix: str = "figure") -> str:
     with rc_context(_STYLE), warnings.catch_warnings():
         # The browser has fonts for every script; the layout only measures with a font that may lack some.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        drawing = Drawing(figsize=(5.2, _height(figure)), layout="constrained")
+        drawing = Drawing(figsize=_size(figure), layout="constrained")
         FigureCanvasSVG(drawing)
         drawing.patch.set_visible(False)
         axes = drawing.add_subplot()
@@ -132,7 +134,7 @@ def _bars(axes: Axes, figure: Figure) -> None:
     thickness = 0.8 / len(figure.series)
     for index, series in enumerate(figure.series):
         shift = (index - (len(figure.series) - 1) / 2) * thickness
-        places = [names.index(_category(value)) + shift for value in series.x]
+        places = [names.index(category(value)) + shift for value in series.x]
         bar = axes.barh if sideways else axes.bar
         bar(places, series.y, thickness * 0.9, label=short(series.label), **_filling(index))
         across, up = (series.y, places) if sideways else (places, series.y)
@@ -156,7 +158,7 @@ def _stacked(axes: Axes, figure: Figure) -> None:
     names, sideways = _categories(figure), _lying(figure)
     reached = dict.fromkeys(names, 0.0)
     for index, series in enumerate(figure.series):
-        parts = [(_category(x), max(0.0, y)) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
+        parts = [(category(x), max(0.0, y)) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
         places, heights = [names.index(name) for name, _ in parts], [height for _, height in parts]
         starts = [reached[name] for name, _ in parts]
         look = {**_filling(index), "edgecolor": INK, "linewidth": 0.5, "label": short(series.label)}
@@ -267,6 +269,7 @@ _PAINTERS: dict[str, Callable[[Any, Figure], None]] = {
     "reliability": _reliability,
     "scatter": _scatter,
     "stacked": _stacked,
+    "matrix": draw_matrix,
 }
 
 
@@ -316,7 +319,7 @@ def _with_room(ends: tuple[float, float], scale: str) -> tuple[float, float]:
 
 def _legend(axes: Axes, figure: Figure) -> None:
     """The names of the series in their order, with points as large as those of a figure of few."""
-    if len(figure.series) < 2 and figure.kind != "reliability":
+    if figure.kind == "matrix" or (len(figure.series) < 2 and figure.kind != "reliability"):
         return
     order = [short(series.label) for series in figure.series]
     entries = sorted(
@@ -361,12 +364,7 @@ def _errors(series: Series) -> list[list[float]] | None:
 
 
 def _categories(figure: Figure) -> list[str]:
-    return list(dict.fromkeys(_category(value) for series in figure.series for value in series.x))
-
-
-def _category(value: float | str) -> str:
-    """The name of a bar; a whole number is written as one."""
-    return value if isinstance(value, str) else f"{value:,.10g}"
+    return list(dict.fromkeys(category(value) for series in figure.series for value in series.x))
 
 
 def _lying(figure: Figure) -> bool:
@@ -375,9 +373,11 @@ def _lying(figure: Figure) -> bool:
     return sum(len(name) + 2 for name in names) > 48 and len(names) <= MOST_BAR_LABELS
 
 
-def _height(figure: Figure) -> float:
-    """Inches: lying bars need a line each."""
-    return max(3.55, 1 + 0.22 * len(_categories(figure))) if _lying(figure) else 3.55
+def _size(figure: Figure) -> tuple[float, float]:
+    """Inches across and down: lying bars and matrices need a line each."""
+    if figure.kind == "matrix":
+        return matrix_size(figure)
+    return 5.2, max(3.55, 1 + 0.22 * len(_categories(figure))) if _lying(figure) else 3.55
 
 
 def as_rows(figure: Figure) -> list[Sequence[float | str | None]]:

@@ -54,7 +54,7 @@ def write_report(
     place = make_folder(folder)
     content = page(runs, study, verdicts)
     for run, part in zip(runs, content.sections, strict=True):
-        for panel in part.panels:
+        for panel in [*part.matrices, *part.panels]:
             for drawing in panel.frames:
                 write_atomic(run.path / "figures" / f"{drawing.figure.name}.svg", standalone(drawing.svg))
             if panel.sequence:
@@ -76,7 +76,7 @@ def render(content: Page, folders: Mapping[str, str] | None = None) -> str:
         content: what it says.
         folders: anchor of a section -> address of the figures of its run, as seen from the page; ``""`` for none.
     """
-    moving = any(panel.sequence for part in content.sections for panel in part.panels)
+    moving = any(panel.sequence for part in content.sections for panel in [*part.matrices, *part.panels])
     places = {part.anchor: (folders or {}).get(part.anchor, "") for part in content.sections}
     return _fill("report.html", page=content, folders=places, script=_player() if moving else None)
 

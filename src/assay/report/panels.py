@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..core.probes import Figure, Series
 from . import words
 from .figures import as_rows, bin_width, draw
+from .matrix import all_columns, note, shade_ends
 
 MOST_ROWS = 200
 MOST_ROWS_OF_FRAMES = 1000
@@ -21,13 +22,15 @@ Ends = tuple[float, float] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure with its drawing and its table; ``not_drawn`` counts points or bins off the axes or nowhere."""
+    """A figure with its drawing and its table; ``not_drawn`` counts points or bins off the axes or nowhere,
+    ``note`` says how to read the drawing."""
 
     figure: Figure
     svg: str
     rows: list[tuple[str, str, str, str, str]]
     left_out: int
     not_drawn: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,11 @@ class Panel:
     title: str
     caption: str
     frames: list[Drawing]
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a table with shaded cells, which takes the width of the page."""
+        return self.frames[0].figure.kind == "matrix"
 
 
 def panels(figures: Iterable[Figure], prefix: str) -> list[Panel]:
@@ -65,6 +73,8 @@ def share_axes(frames: Sequence[Figure]) -> list[Figure]:
     if len(frames) < 2 or len({(frame.kind, frame.x_scale) for frame in frames}) > 1:
         return list(frames)
     kind, scale = frames[0].kind, frames[0].x_scale
+    if kind == "matrix":
+        return _share_shades(frames)
     bars = kind in ("bar", "stacked")
     across = None if bars else _span([x for frame in frames for x in _across(frame)], scale == "log")
     heights = [y for frame in frames for y in _up(frame)]
@@ -73,6 +83,25 @@ def share_axes(frames: Sequence[Figure]) -> list[Figure]:
         up = (0.0, up[1])
     return [
         dataclasses.replace(frame, x_limits=frame.x_limits or across, y_limits=frame.y_limits or up) for frame in frames
+    ]
+
+
+def _share_shades(frames: Sequence[Figure]) -> list[Figure]:
+    """Matrices in which a shade means the same number in every frame."""
+    fitted: dict[str, list[float]] = {}
+    for frame in frames:
+        for column in all_columns(frame):
+            fitted.setdefault(column.name, []).extend(column.limits or shade_ends(frame, column.name) or ())
+    return [
+        dataclasses.replace(
+            frame,
+            columns=tuple(
+                dataclasses.replace(column, limits=(min(ends), max(ends)) if ends else None)
+                for column in all_columns(frame)
+                for ends in [fitted[column.name]]
+            ),
+        )
+        for frame in frames
     ]
 
 
@@ -96,6 +125,7 @@ def _drawing(figure: Figure, prefix: str, most: int) -> Drawing:
         rows=[tuple(_cell(value) for value in row) for row in rows[:most]],  # type: ignore[misc]
         left_out=max(0, len(rows) - most),
         not_drawn=_not_drawn(figure),
+        note=note(figure) if figure.kind == "matrix" else "",
     )
 
 

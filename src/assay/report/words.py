@@ -72,6 +72,35 @@ EXPLANATIONS = {
 }
 
 
+QUANTITIES = {
+    "mean_iou": "For each class, the pixels that are of it and are recognised, as a share of those that are of it or "
+    "are taken for it; the mean over classes. 1 is perfect.",
+    "mean_class_accuracy": "The share of the pixels of a class that are recognised, as a mean over classes.",
+    "pixel_accuracy": "The share of all pixels whose class is recognised; large classes weigh most.",
+    "rmse": "How far off the estimated depth is, far misses counting more; 0 is perfect.",
+    "abs_rel": "How far off the estimated depth is, as a share of the true depth, on average; 0 is perfect.",
+    "silog": "How far off the estimated depth is once its overall scale is taken out; 0 is perfect.",
+    "delta1": "The share of pixels whose estimated depth is within a factor of 1.25 of the true one.",
+    "delta2": "The share of pixels whose estimated depth is within a factor of 1.25² of the true one.",
+    "delta3": "The share of pixels whose estimated depth is within a factor of 1.25³ of the true one.",
+    "embedding_cosine_distance": "How far the attack turns the embedding of an image, on average: 0 is not at all, 1 "
+    "is at right angles.",
+    "embedding_l2_distance": "How far the attack moves the embedding of an image, on average; 1 is as far as from one "
+    "clean image to another.",
+    "own_nearest": "The share of images whose embedding stays nearer to where it was than to that of any other image.",
+}
+SHORT_FORMS = {
+    "iou": "IoU",
+    "rmse": "RMSE",
+    "silog": "SILog",
+    "l2": "L2",
+    "delta1": "δ1",
+    "delta2": "δ2",
+    "delta3": "δ3",
+}
+ATTACKED = "Each image counts with the attack that hurt it most; attacks can only find errors."
+
+
 def number(value: float | None, unit: str = "share") -> str:
     """A value as text: shares in per cent, the rest with three digits, what is missing as a dash.
 
@@ -87,10 +116,14 @@ def number(value: float | None, unit: str = "share") -> str:
 
 def interval(metric: Metric) -> str:
     """The interval of a metric as text, ``"79.0 – 83.2 %"``, or a dash when it has none."""
-    lo, hi = metric.lo, metric.hi
+    return ends(metric.lo, metric.hi, metric.unit)
+
+
+def ends(lo: float | None, hi: float | None, unit: str) -> str:
+    """The ends of an interval as text, or a dash where there is none."""
     if lo is None or hi is None or math.isnan(lo) or math.isnan(hi):
         return DASH
-    if metric.unit == "share":
+    if unit == "share":
         return f"{_signed(f'{100 * lo:.1f}')} – {_signed(f'{100 * hi:.1f}')}\u202f%"
     return f"{_digits(lo)} – {_digits(hi)}"
 
@@ -100,9 +133,11 @@ def metric_title(name: str) -> str:
 
     >>> [metric_title(name) for name in ("robust_accuracy@linf:8/255", "median_distance@l2", "accuracy_gap@group")]
     ['Robust accuracy at L∞ 8/255', 'Median distance in L2', 'Accuracy gap (group)']
+    >>> metric_title("clean_mean_iou")
+    'Clean mean IoU'
     """
     base, _, suffix = name.partition("@")
-    words = base.replace("_", " ").strip()
+    words = " ".join(SHORT_FORMS.get(word, word) for word in base.strip().split("_"))
     title = words[:1].upper() + words[1:]
     if not suffix:
         return title
@@ -112,9 +147,21 @@ def metric_title(name: str) -> str:
     return f"{title} at {NORM_SYMBOLS[norm]} {budget}" if colon else f"{title} in {NORM_SYMBOLS[norm]}"
 
 
+def category(value: float | str) -> str:
+    """The name of a bar, or of a column; a whole number is written as one."""
+    return value if isinstance(value, str) else f"{value:,.10g}"
+
+
 def explanation(metric: Metric) -> str:
-    """One sentence on what a metric means: the standard one, or the estimand its probe states."""
-    return EXPLANATIONS.get(metric.name.partition("@")[0], metric.estimand)
+    """What a metric means, in a sentence or two: the standard ones, or the estimand its probe states."""
+    base = metric.name.partition("@")[0]
+    if base in EXPLANATIONS:
+        return EXPLANATIONS[base]
+    prefix, _, rest = base.partition("_")
+    quantity = QUANTITIES.get(rest if prefix in ("clean", "robust") else base, "")
+    if quantity:
+        return f"{quantity} {ATTACKED}" if prefix == "robust" else quantity
+    return metric.estimand[:1].upper() + metric.estimand[1:]
 
 
 def stratum_name(stratum: str) -> tuple[str, str]:
@@ -160,12 +207,22 @@ def threat(settings: Mapping[str, Any], bounds: Any = (0.0, 1.0)) -> list[str]:
     budgets = _budgets(settings.get("eps"))
     sentences = [_reach(str(norm), budgets, bounds)]
     attack = settings.get("attack")
+    if "runs" in settings or ("attacks" in settings and "task" in settings):
+        return [*sentences, *_spaces(settings)]
     if attack != "square":
         sentences.append("The adversary knows the model and its weights, and sees the true answer.")
     else:
         sentences.append("The adversary sees only the scores that the model gives, and the true answer.")
     if isinstance(attack, str):
         sentences.append(f"Attack: {attack}.")
+    return sentences
+
+
+def _spaces(settings: Mapping[str, Any]) -> list[str]:
+    """What adversaries of an encoder know, by the space in which they attack."""
+    sentences = ["Attacks on the embedding know the encoder and its weights, but neither the true answer nor any head."]
+    if settings.get("task") != "embedding":
+        sentences.append("Attacks on the output also know the head, and see the true answer.")
     return sentences
 
 
