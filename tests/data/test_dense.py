@@ -132,6 +132,25 @@ def test_as_a_dataset(parquet):
     assert wrapped.dataset().digest == load_data("digits", limit=5).digest
 
 
+def test_from_arrays():
+    images, masks, depths = random_set()
+    data = DenseDataset.from_arrays(images, masks=masks, depths=depths, labels=["a", "b"] * 3, num_classes=5)
+    assert data.tasks == ("classification", "segmentation", "depth")
+    assert (data.masks() == masks).all()
+    assert np.allclose(data.depths(), depths / 1000, rtol=1e-6)
+    assert (data.num_classes("segmentation"), data.class_names("classification")) == (5, ("a", "b"))
+    for options, message in (
+        ({"masks": masks[:3]}, "has 6 images but 3 masks"),
+        ({"masks": masks[:, 1:]}, r"is 8x5 \(width x height\), but its image is 8x6"),
+        ({"depths": depths * 0}, "none of 6 depth maps has a valid pixel"),
+        ({"labels": [0]}, "has 6 images but 1 labels"),
+        ({"masks": np.zeros(())}, "has 6 images but 0 masks"),
+        ({}, "neither masks, depth maps nor labels"),
+    ):
+        with pytest.raises(DataError, match=message):
+            DenseDataset.from_arrays(images, **options)
+
+
 @pytest.mark.parametrize("task", ["segmentation", "depth", "poetry"])
 def test_a_task_that_is_not_there(task):
     data = load_dense("digits", limit=5)

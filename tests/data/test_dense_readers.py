@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -186,6 +187,15 @@ def test_parquet_with_labels_alone_is_labelled_data(tmp_path):
     assert load_images(path).digest == load_data(path).digest
 
 
+def test_labels_that_cannot_be_used_do_not_matter_to_images_alone(tmp_path):
+    path = table(tmp_path, image=[encoded(item) for item in IMAGES], label=pa.array([-1] * 6))
+    np.savez(tmp_path / "set.npz", x=IMAGES, y=np.full(6, -1))
+    for spec in (path, tmp_path / "set.npz"):
+        assert load_images(spec).class_names == ("unlabelled",)
+        with pytest.raises(DataError, match="are negative"):
+            load_data(spec)
+
+
 def test_npz(tmp_path):
     path = tmp_path / "set.npz"
     arrays = {"images": IMAGES, "masks": MASKS[..., None], "depths": DEPTHS, "labels": np.arange(6) % 3}
@@ -318,6 +328,12 @@ def test_without_the_package_datasets(monkeypatch):
         load_dense("hf:someone/rooms")
 
 
-def test_torch_is_not_needed_for_hugging_face_sets(saved):
-    code = f"import sys, assay.data as d; d.load_data({str(saved / 'labelled')!r}); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_neither_torch_nor_a_working_torchvision_is_needed(saved, tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    read = f"d.load_dense({str(saved / 'both')!r}, images_key='scene').masks()"
+    code = f"import sys, assay.data as d; {read}; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

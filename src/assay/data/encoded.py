@@ -103,7 +103,7 @@ class EncodedPixels:
         self.shape: tuple[int, int, int] = (1 if set(modes) <= set(GREY) else 3, height, width)
         self.notes = _notes(modes, (height, width) if set(sizes) != {(width, height)} else None)
         self._decoded = np.zeros(len(pictures), dtype=bool)
-        self._cache = self._allocate()
+        self._cache = allocate((len(pictures), *self.shape), np.uint8, "images")
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -126,17 +126,17 @@ class EncodedPixels:
                 encoded = file.read()
             yield encoded
 
-    def _allocate(self) -> np.ndarray:
-        """The cache; the system hands out its pages only as pictures are decoded."""
-        shape = (len(self.pictures), *self.shape)
-        try:
-            return np.empty(shape, dtype=np.uint8)
-        except MemoryError as error:
-            need = np.prod(shape, dtype=np.float64) / 2**30
-            raise DataError(
-                f"{len(self.pictures)} images of shape {self.shape} need {need:.1f} GiB, which this machine does not "
-                "have. Read fewer with limit, or smaller ones with image_size."
-            ) from error
+
+def allocate(shape: tuple[int, ...], kind: type, what: str) -> np.ndarray:
+    """Memory for pictures that are still to be decoded; the system hands out its pages only as they are filled."""
+    try:
+        return np.empty(shape, dtype=kind)
+    except MemoryError as error:
+        need = np.prod(shape, dtype=np.float64) * np.dtype(kind).itemsize / 2**30
+        raise DataError(
+            f"{shape[0]} {what} of shape {shape[1:]} need {need:.1f} GiB, which this machine does not "
+            "have. Read fewer with limit, or smaller ones with image_size."
+        ) from error
 
 
 def decode(file: BinaryIO, channels: int, size: tuple[int, int]) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...core.errors import DataError
 from ..encoded import EncodedPixels
-from ..labels import Labels
-from ..pixels import Pixels
+from ..labels import Labels, check_lengths, read_labels
+from ..pixels import Pixels, array_pixels
 from ..request import printable
 from .dataset import DenseDataset
 from .decode import Raw, all_ids, depth_array, mask_array
@@ -48,6 +49,16 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
+def usable_labels(read: Callable[[], Labels], request: DenseRequest) -> Labels | None:
+    """Labels; where images alone are wanted, ``None`` in the place of labels that cannot be used."""
+    try:
+        return read()
+    except DataError:
+        if request.bare and not request.labelled:
+            return None
+        raise
+
+
 def build(found: Found, request: DenseRequest, *, name: str, source: str, split: str, where: str) -> DenseDataset:
     """Check masks and depths against the images and hold them as arrays.
 
@@ -63,7 +74,7 @@ def build(found: Found, request: DenseRequest, *, name: str, source: str, split:
     ignored = request.ignore_index
     masks = depths = None
     if found.masks is not None:
-        _check_count(len(found.masks), len(pixels), "masks", where)
+        _check_count(found.masks, len(pixels), "masks", where)
         array, ids = mask_array(found.masks, where, size, image_sizes, resized)
         if ignored == 0:
             array, ids = _lowered(array), ids[ids > 0] - 1
@@ -73,7 +84,7 @@ def build(found: Found, request: DenseRequest, *, name: str, source: str, split:
         _check_ids(array, ids, len(names["segmentation"]), ignored, where, notes)
         masks = ArrayMaps(array, "mask")
     if found.depths is not None:
-        _check_count(len(found.depths), len(pixels), "depth maps", where)
+        _check_count(found.depths, len(pixels), "depth maps", where)
         array = depth_array(
             found.depths, where, size, image_sizes, resized, scale=request.depth_scale, most=request.max_depth
         )
@@ -105,7 +116,25 @@ def build(found: Found, request: DenseRequest, *, name: str, source: str, split:
     )
 
 
-def _check_count(maps: int, images: int, kind: str, where: str) -> None:
+def arrays(images: Any, masks: Any, depths: Any, labels: Any, request: DenseRequest, name: str) -> DenseDataset:
+    """A DenseDataset of arrays in memory."""
+    pixels = array_pixels(images, where="the image array", layout=request.layout)
+    known = None if labels is None else read_labels(labels, where="the label array")
+    if known is not None:
+        check_lengths(len(pixels), len(known.indices), "the data")
+    found = Found(
+        pixels=pixels,
+        rows=np.arange(len(pixels), dtype=np.int64),
+        total=len(pixels),
+        masks=None if masks is None else np.asarray(masks),
+        depths=None if depths is None else np.asarray(depths),
+        labels=known,
+    )
+    return build(found, request, name=name, source=name, split="all", where="the data")
+
+
+def _check_count(raw: Raw, images: int, kind: str, where: str) -> None:
+    maps = 0 if isinstance(raw, np.ndarray) and raw.ndim == 0 else len(raw)
     if maps != images:
         raise DataError(f"{where} has {images} images but {maps} {kind}. One for each image is needed, in their order.")
 

@@ -53,6 +53,52 @@ class DenseDataset:
     notes: tuple[str, ...] = ()
 
     @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        *,
+        masks: Any = None,
+        depths: Any = None,
+        labels: Any = None,
+        num_classes: int | None = None,
+        class_names: tuple[str, ...] | None = None,
+        ignore_index: int | None = 255,
+        depth_scale: float = 1000.0,
+        max_depth: float | None = None,
+        name: str = "arrays",
+        layout: str | None = None,
+    ) -> DenseDataset:
+        """Dense data from arrays in memory, with the same checks as data from files.
+
+        Args:
+            images: [N, H, W], [N, H, W, C] or [N, C, H, W]; uint8, or floats in [0, 1].
+            masks: [N, H, W], a class id for each pixel.
+            depths: [N, H, W], metres as floats, or whole numbers of which ``depth_scale`` make a metre.
+            labels: [N], integers 0..K-1 or class names.
+
+        The others are as for ``load_dense``.
+
+        Raises:
+            DataError: arrays that cannot be used or do not belong together; the message says how to repair them.
+
+        >>> data = DenseDataset.from_arrays(np.zeros((2, 4, 6, 3), np.uint8), depths=np.ones((2, 4, 6)))
+        >>> data.tasks, data.shape
+        (('depth',), (3, 4, 6))
+        """
+        from .build import arrays
+        from .request import DenseRequest
+
+        request = DenseRequest(
+            num_classes=num_classes,
+            class_names=None if class_names is None else tuple(class_names),
+            ignore_index=ignore_index,
+            depth_scale=depth_scale,
+            max_depth=max_depth,
+            layout=layout,
+        )
+        return arrays(images, masks, depths, labels, request, name)
+
+    @classmethod
     def from_dataset(cls, data: Dataset) -> DenseDataset:
         """A labelled Dataset as data of which only the task classification is known."""
         return cls(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import DataError
-from ..encoded import Pictures, quiet
+from ..encoded import Pictures, allocate, quiet
 from ..request import reading
 
 MASK_FORMATS = ("PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -37,7 +37,7 @@ def mask_array(
     Returns:
         uint8 or int32 [N, H, W], and the ids that occur, sorted.
     """
-    kept: np.ndarray = np.empty((len(raw), *size), dtype=np.uint8)
+    kept = allocate((len(raw), *size), np.uint8, "masks")
     known: set[int] = set()
     for row, mask in _each(raw, where, read_mask, image_sizes or [size[::-1]] * len(raw), resized):
         ids = seen_ids(mask)
@@ -63,7 +63,7 @@ def depth_array(
     Whole numbers are divided by ``scale``; floats are metres. NaN, infinities, values from 0 down and those beyond
     ``most`` become 0.
     """
-    kept = np.empty((len(raw), *size), dtype=np.float32)
+    kept = allocate((len(raw), *size), np.float32, "depth maps")
     for row, depth in _each(raw, where, read_depth, image_sizes or [size[::-1]] * len(raw), resized):
         chosen = nearest(depth, size)
         metres = chosen / np.float64(scale) if chosen.dtype.kind in "ui" else chosen

@@ -28,7 +28,7 @@ from ..request import (
     split_of,
     usual_name,
 )
-from .build import Found, build
+from .build import Found, build, usable_labels
 from .dataset import DenseDataset
 from .decode import Raw
 from .parquet import DEPTH_COLUMNS, MASK_COLUMNS, PIXEL_COLUMNS
@@ -110,7 +110,7 @@ def read_labelled(name: str, request: Request) -> Dataset:
     if folder.is_dir() and not is_saved(folder):
         raise DataError(f"{shown(folder)} was not written by save_to_disk. Give the folder without hf: in front.")
     options = {key: getattr(request, key) for key in ("split", "limit", "image_size", "images_key", "labels_key")}
-    data = read(name, DenseRequest(bare=True, **options))
+    data = read(name, DenseRequest(bare=True, labelled=True, **options))
     if data.labels is None:
         raise DataError(
             f"The data set {shown(f'hf:{name}')} has no column of labels under a usual name "
@@ -151,7 +151,7 @@ def _read(loaded: Any, datasets: Any, request: DenseRequest, *, name: str, sourc
         total=total,
         masks=cells(masks),
         depths=cells(depths),
-        labels=None if labels is None else _labels(tables, split, labels, where, rows),
+        labels=None if labels is None else usable_labels(lambda: _labels(tables, split, labels, where, rows), request),
         others=others,
     )
     return build(found, request, name=printable(name), source=source, split=split, where=where)

@@ -12,7 +12,7 @@ from ..labels import Labels, check_lengths, read_labels
 from ..npz import IMAGE_WORDS, LABEL_WORDS, by_split, member, opened
 from ..pixels import array_pixels
 from ..request import choose_split, find_name, given_name, short_name, shown, split_of
-from .build import Found, build
+from .build import Found, build, usable_labels
 from .dataset import DenseDataset
 from .decode import Raw
 from .request import DenseRequest
@@ -57,15 +57,20 @@ def read(path: Path, request: DenseRequest) -> DenseDataset | None:
                 if name != split or len(rows) < total:
                     yield _maps(member(archive, key, path))
 
+        def labels_of_split() -> Labels:
+            known = {name: member(archive, key, path) for name, key in labels.items()}
+            others = [array for name, array in known.items() if name != split]
+            read = read_labels(known[split], where=f"{where} [{labels[split]}]", others=others)
+            check_lengths(total, len(read.indices), where)
+            return read._replace(indices=read.indices[rows])
+
         found = Found(
             pixels=pixels,
             rows=rows,
             total=total,
             masks=maps(masks, "masks"),
             depths=maps(depths, "depth maps"),
-            labels=_labels(
-                {name: member(archive, key, path) for name, key in labels.items()}, split, total, where, rows
-            ),
+            labels=None if split not in labels else usable_labels(labels_of_split, request),
             others=others,
         )
         return build(found, request, name=short_name(path), source=str(path), split=split, where=where)
@@ -83,12 +88,3 @@ def _maps(array: np.ndarray) -> np.ndarray:
     if array.ndim == 4 and array.shape[3] == 1:
         return array[..., 0]
     return array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
-
-
-def _labels(arrays: dict[str, np.ndarray], split: str, total: int, where: str, rows: np.ndarray) -> Labels | None:
-    if split not in arrays:
-        return None
-    others = [array for name, array in arrays.items() if name != split]
-    labels = read_labels(arrays[split], where=f"{where} [labels]", others=others)
-    check_lengths(total, len(labels.indices), where)
-    return labels._replace(indices=labels.indices[rows])

@@ -23,7 +23,7 @@ from ..parquet import (
     with_names,
 )
 from ..request import choose_split, find_name, given_name, short_name, shown, split_of, usual_name
-from .build import Found, build
+from .build import Found, build, usable_labels
 from .dataset import DenseDataset
 from .decode import Raw
 from .request import DenseRequest
@@ -68,7 +68,9 @@ def read_splits(files: dict[str, list[Path]], path: Path, request: DenseRequest)
         total=total,
         masks=None if masks is None else column(masks, parts, files[split], count),
         depths=None if depth is None else column(depth, parts, files[split], count),
-        labels=None if label is None else _labels(files, split, parts, label, where, count),
+        labels=None
+        if label is None
+        else usable_labels(lambda: _labels(files, split, parts, label, where, count), request),
         others=others,
     )
     return build(found, request, name=short_name(path), source=str(path), split=split, where=where)

@@ -17,7 +17,8 @@ KEYS = ("images_key", "masks_key", "depth_key", "labels_key")
 class DenseRequest(Request):
     """The options of ``load_dense``, as every reader receives them.
 
-    ``bare``: images alone are wanted, so masks, depths and labels are neither read nor needed.
+    ``bare``: images alone are wanted, so masks and depths are neither read nor needed, and labels that cannot be used
+    are left out; ``labelled``: with bare images, labels are wanted after all.
     """
 
     masks_key: str | None = None
@@ -28,6 +29,7 @@ class DenseRequest(Request):
     depth_scale: float = 1000.0
     max_depth: float | None = None
     bare: bool = False
+    labelled: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
