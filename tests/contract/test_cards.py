@@ -13,8 +13,8 @@ from assay.core.methods import CONCERNS, MethodCard, card, cards, settings_of
 from assay.core.settings import as_dict, build, fields_of
 
 CARDS = cards()
-KINDS = {"attack", "recipe", "probe"}
-DOES = {"attack": "stages", "recipe": "step", "probe": "measure"}
+KINDS = {"attack", "objective", "recipe", "probe"}
+DOES = {"attack": "stages", "objective": "aims", "recipe": "step", "probe": "measure"}
 
 
 def name_of(item: MethodCard) -> str:
@@ -62,6 +62,8 @@ def test_the_words_of_a_card(item: MethodCard) -> None:
     if item.kind == "attack":
         assert item.norms
         assert item.mode in ("fixed", "minimum", "ensemble")
+    assert bool(item.tasks) == (item.kind == "objective")
+    assert set(item.tasks) <= {"classification", "segmentation", "depth", "embedding"}
 
 
 @every_card

@@ -8,10 +8,13 @@ from torch import nn
 
 from assay.core.errors import AssayError, DataError, ModelError, SettingError
 from assay.evasion import attack
+from assay.evasion.judge import TaskJudge
 from assay.evasion.pgd import PGD
+from assay.evasion.searching import Searching
 from assay.search.threat import ThreatModel
 from assay.subjects.dense_tasks import Depth, Embedding, Segmentation
 from assay.subjects.target import Target
+from assay.tensors import losses
 
 from . import tasks
 
@@ -159,3 +162,34 @@ def test_answers_that_are_not_numbers_are_refused() -> None:
     target = Target(lambda x: x.flatten(1)[:, :6] / 0, task=Embedding(6))
     with pytest.raises(ModelError, match="NaN or infinity"):
         attack(target, tasks.images(2), None, THREAT, steps=2)
+
+
+def test_a_model_that_does_not_repeat_itself_is_a_serious_finding() -> None:
+    target = Target(lambda x: x.flatten(1)[:, :6] * (1 + 0.1 * torch.rand(1)), task=Embedding(6))
+    assert codes(attack(target, tasks.images(3), None, THREAT, steps=2))["randomised"] == "serious"
+
+
+def test_a_copy_that_says_something_else_is_not_used() -> None:
+    """The model calls the members of a part in its own way, so that a folded part is not what it computes."""
+
+    class OwnWay(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2))
+            self.body[1].running_var.fill_(4.0)
+            self.eval()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.shape[1] == 3
+            return self.body[1](torch.tanh(self.body[0](images))).flatten(1)[:, :6]
+
+    model = OwnWay()
+    found = attack(Target(model, task=Embedding(6)), tasks.images(3), None, THREAT, steps=6)
+    with torch.no_grad():
+        clean, attacked = model(tasks.images(3)), model(found.adversarial)
+    torch.testing.assert_close((attacked - clean).square().mean(1), found.loss)
+    searching = Searching(TaskJudge(Target(model, task=Embedding(6)), losses.embedding_l2), None, THREAT)
+    assert isinstance(searching.copy.module.body[1], nn.Identity)
+    searching.check(tasks.images(3), clean)
+    assert not isinstance(searching.copy.module.body[1], nn.Identity)
+    assert searching.randomised is False

@@ -73,6 +73,26 @@ def test_the_point_kept_is_the_worst_that_was_looked_at_inside_the_ball(kind: st
     assert place.threat.holds(found.points, centres, place.bounds).all()
 
 
+def test_the_last_point_may_be_judged_by_another() -> None:
+    function = network(8, 3)
+    work, place = make_work(COUNT, SHAPE), space("linf", 0.3)
+    labels = labels_of(function, work)
+    work.reference = labels
+    spy, asked = Spy(function), []
+
+    def judge(points: Tensor, owner: Tensor) -> Tensor:
+        asked.append(points.clone())
+        return torch.tensor([[100.0], [-100.0], [100.0], [-100.0], [100.0]])
+
+    found = strongest(spy, ProjectedGradient(steps=4, step_size=0.1), cross_entropy, work, place, by_value, judge=judge)
+    assert len(spy.asked) == 4
+    assert len(asked) == 1
+    assert found.last.tolist() == [True, False, True, False, True]
+    assert torch.equal(found.points[::2], asked[0][::2])
+    value = torch.stack([cross_entropy(function(points), labels, 0) for points in spy.asked]).amax(0)
+    torch.testing.assert_close(found.score[1::2, 0], value[1::2])
+
+
 def test_of_equal_points_the_first_is_kept() -> None:
     work, place = make_work(3, SHAPE), space("linf", 0.2)
     spy = Spy(network(8, 3))

@@ -43,12 +43,14 @@ Ready = Callable[..., AbstractContextManager[tuple[TrainState, Batch]]]
 
 @pytest.fixture
 def ready(digits: Dataset) -> Ready:
-    """``ready(recipe, network=...)``: a state and the first batch, about to take a step."""
+    """``ready(recipe, network=..., data=...)``: a state and the first batch, about to take a step."""
 
     @contextmanager
-    def make(recipe: Recipe | str, network: str = "mlp", **changes: object) -> Iterator[tuple[TrainState, Batch]]:
+    def make(
+        recipe: Recipe | str, network: str | None = "mlp", data: Dataset = digits, **changes: object
+    ) -> Iterator[tuple[TrainState, Batch]]:
         settings = TrainSettings(epochs=2, batch_size=16, **changes)
-        session = Session.of(make_job(recipe, data=digits, network=network, settings=settings))
+        session = Session.of(make_job(recipe, data=data, network=network, settings=settings))
         with session.prepared() as state:
             state.begin_step()
             yield state, next(session.batches().epoch(0))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.data import Dataset
 from assay.tensors.random import bits, uniform
 from assay.training import DeACL, DenseDeACL, Dino, SimSiam
 from assay.training.batches import START
@@ -16,7 +18,7 @@ from assay.training.dense_deacl import SPACE
 from assay.training.encoders.heads import Prototypes
 from assay.training.encoders.product import Headed
 
-ENCODER = "network:resnet-micro"
+ENCODER, TRANSFORMER = "network:resnet-micro", "network:vit-micro"
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
@@ -61,14 +63,23 @@ RECIPES = [
     DeACL(encoder=ENCODER, steps=2),
     DeACL(encoder=ENCODER, steps=1, clean_weight=0.5, robust_weight=3, batch_statistics="separate"),
     DeACL(encoder=ENCODER, steps=1, batch_statistics="frozen"),
-    *(DenseDeACL(encoder=ENCODER, steps=2, attack_space=space) for space in ("mixed", "global", "patch", "both")),
+    *(
+        DenseDeACL(encoder="network:vit-micro", steps=2, attack_space=space)
+        for space in ("mixed", "global", "patch", "both")
+    ),
     DenseDeACL(encoder=ENCODER, steps=1, clean_weight=0, robust_weight=0, patch_weight=0.5, patch_robust_weight=1),
 ]
 
 
+@pytest.fixture(scope="module")
+def large(digits: Dataset) -> Dataset:
+    """The digits at twice their side: four patches an image."""
+    return Dataset.from_arrays(np.kron(digits.images(), np.ones((2, 2), np.float32)), digits.labels, layout="NCHW")
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{type(recipe).__name__}-{recipe.batch_statistics}")
-def test_deacl_is_its_equation(ready, recipe: DeACL) -> None:
-    with ready(recipe, network=None) as (state, batch):
+def test_deacl_is_its_equation(ready, recipe: DeACL, large: Dataset) -> None:
+    with ready(recipe, network=None, data=large) as (state, batch):
         scatter(state.network)
         teacher = copy.deepcopy(state.companion.network)
         before = copy.deepcopy(state.network.state_dict())

@@ -14,8 +14,8 @@ from assay.subjects import Classification, Depth, Encoder, Segmentation, encoder
 from assay.subjects.backbones import Backbone, Features
 from assay.tensors import metrics
 from assay.training.heads import HeadSettings, forecast_head, task_for, task_metrics, train_head, train_heads
-from assay.training.heads.fit import _picked
-from assay.training.heads.quality import class_accuracy, mean_iou, pixel_accuracy, tally
+from assay.training.heads.course import _picked
+from assay.training.heads.quality import mean_class_accuracy, mean_iou, pixel_accuracy, tally
 
 TASKS = ("classification", "segmentation", "depth")
 
@@ -166,7 +166,9 @@ def test_every_pixel_takes_its_turn() -> None:
     random = np.random.default_rng(0)
     seen: set[int] = set()
     for _ in range(60):
-        (rows, columns), chosen, size = _picked(truth, 3, random)
+        places, chosen, size = _picked(truth, 3, random)
+        assert places is not None
+        rows, columns = places
         assert size == (7, 5)
         assert torch.equal(chosen, truth[:, rows][:, :, columns])
         seen |= set(chosen.flatten().tolist())
@@ -186,7 +188,7 @@ def test_quality_agrees_with_the_metrics_over_all_pixels(seed: int, count: int, 
     sums = tally(task, logits, masks)
     assert mean_iou(sums) == pytest.approx(float(metrics.mean_iou(logits, masks)))
     assert pixel_accuracy(sums) == pytest.approx(float(metrics.pixel_accuracy(logits, masks)))
-    assert class_accuracy(sums) == pytest.approx(float(metrics.mean_class_accuracy(logits, masks)))
+    assert mean_class_accuracy(sums) == pytest.approx(float(metrics.mean_class_accuracy(logits, masks)))
 
 
 def test_depth_figures() -> None:
@@ -230,6 +232,8 @@ def test_every_setting_trains(change: dict[str, object], folder: Path, colours: 
 
 def test_what_cannot_be_trained_is_named(folder: Path, colours: Encoder) -> None:
     data = painted(folder, 6, 7)
+    with pytest.raises(SettingError, match="seeds is empty"):
+        train_heads(colours, data, task="depth", seeds=[])
     with pytest.raises(SettingError, match="Did you mean 'segmentation'"):
         train_head(colours, data, task="segmentatoin")
     with pytest.raises(DataError, match="references for classification, not for depth"):

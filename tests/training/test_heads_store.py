@@ -13,7 +13,7 @@ from assay.core.runs import load_run
 from assay.data import DenseDataset, load_dense
 from assay.subjects import Encoder, encoder
 from assay.training.heads import HeadSettings, TrainedHead, load_head, train_head
-from assay.training.heads.fit import Course
+from assay.training.heads.course import Course
 
 BRIEF = HeadSettings(epochs=2, bins=8)
 

@@ -7,16 +7,18 @@ on data that it was not trained on, with intervals over images.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import DataError, SettingError
+from ..core.errors import DataError
 from .common import (
     add_data_flags,
     add_dense_flags,
     command_line,
     numbers,
+    quoted,
     read_dense,
     seed_number,
+    to_device,
     whole,
 )
 from .flags import add_settings_flags, settings_from
@@ -25,6 +27,7 @@ from .output import metric_rows, sentences, show_findings, table
 if TYPE_CHECKING:
     from ..data.dense.dataset import DenseDataset
     from ..subjects.encoders import Encoder
+    from ..subjects.target import Target
 
 TASKS = ("classification", "segmentation", "depth")
 ENCODER_HELP = """\
@@ -97,10 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     if done.metrics:
         table("Result", ["metric", "value", "95% interval", "n"], metric_rows([done.run]), right=[1, 3])
     show_findings([done.run])
-    print(
-        f"Head: {arguments.out}\nAttack it: assay evade --encoder {arguments.encoder} --heads {arguments.out} "
-        f"--task {arguments.task} --data {arguments.data}"
-    )
+    print(f"Head: {arguments.out}")
+    if arguments.window is None:
+        words = ["assay", "evade", "--encoder", arguments.encoder, "--heads", arguments.out]
+        print(f"Attack it: {quoted([*words, '--task', arguments.task, '--data', arguments.data])}")
     return 0
 
 
@@ -132,8 +135,6 @@ def window(text: str) -> tuple[int, int]:
 
 def read_encoder(arguments: argparse.Namespace, data: DenseDataset) -> Encoder:
     """The encoder the flags name, on its device."""
-    import torch
-
     from ..subjects import encoder
 
     channels, height, width = data.shape
@@ -147,12 +148,9 @@ def read_encoder(arguments: argparse.Namespace, data: DenseDataset) -> Encoder:
     )
     if arguments.window is not None:
         found = found.sliding(*arguments.window)
-    chosen = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return found.to(chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingError(f"--device is {chosen!r}, which cannot be used here ({reason}). Use cpu.") from None
+    whole_network: Target[Any] = found.target("global")
+    to_device(whole_network, arguments.device)
+    return found
 
 
 def training_data(arguments: argparse.Namespace) -> DenseDataset:

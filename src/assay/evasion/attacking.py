@@ -23,7 +23,8 @@ from ..subjects.target import Target
 from . import doubts
 from .evaluation import check_count, check_ids
 from .objectives import AttackObjective, Sizes, names, resolve
-from .worst import METHODS, Plan, Worst
+from .searching import METHODS, Plan
+from .worst import Worst
 
 
 @dataclass
@@ -122,7 +123,7 @@ def attack(
         raise SettingError(f"method is {method!r}.{did_you_mean(method, METHODS)}")
     for name, value in (("steps", steps), ("restarts", restarts), ("batch_size", batch_size)):
         check_count(name, value)
-    images = subject.check_images(_stacked(inputs))
+    images = (target if isinstance(target, Encoder) else subject).check_images(_stacked(inputs))
     ids = check_ids(sample_ids, len(images))
     known = _references(subject, references, images)
     excluded = _excluded(task, known, len(images))
@@ -147,7 +148,7 @@ def attack(
         excluded=excluded,
         strongest_by=[None] * len(images),
         cost=Cost(),
-        findings=[*subject.findings, *doubts.of_excluded(excluded)],
+        findings=[*_findings(target, subject), *doubts.of_excluded(excluded)],
     )
     shown = progress or Progress(enabled=False)
     with subject.undisturbed(), shown.task(f"{card_name} {threat.norm} {threat.eps:.4g}", total=len(counted)) as bar:
@@ -178,7 +179,7 @@ def _subject(
     if isinstance(target, Encoder):
         card, settings = resolve(objective, Embedding())
         space = getattr(settings, "space", "global")
-        sizes = Sizes(target.dim, target.backbone.patch_dim) if space == "both" else Sizes()
+        sizes = Sizes(target.dim, target.patch_dim) if space == "both" else Sizes()
         return target.target(space), settings, card.name, sizes
     if not isinstance(target, Target):
         raise ModelError(
@@ -192,6 +193,12 @@ def _subject(
             "assay.subjects.encoder(...) in place of a Target."
         )
     return target, settings, card.name, Sizes()
+
+
+def _findings(target: Target[Any] | Encoder, subject: Target[Any]) -> list[Finding]:
+    """What is known of the model already, each once."""
+    known = {finding.code: finding for finding in (*target.findings, *subject.findings)}
+    return list(known.values())
 
 
 def _stacked(inputs: Any) -> Any:

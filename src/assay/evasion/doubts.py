@@ -41,6 +41,21 @@ def are_probabilities(output: Tensor, task: str) -> Tensor:
     return (flat >= -_CLOSE).all(1) & ((sums - 1).abs() < _CLOSE).all(1)
 
 
+def of_model(randomised: bool) -> list[Finding]:
+    """A model that does not repeat itself."""
+    if not randomised:
+        return []
+    return [
+        Finding(
+            code="randomised",
+            severity="serious",
+            message="The model answers the same inputs differently when asked again.",
+            remedy="Switch its randomness off: an attack on single answers understates the harm, and its result cannot "
+            "be repeated.",
+        )
+    ]
+
+
 def of_excluded(excluded: Tensor) -> list[Finding]:
     """Images that cannot be attacked."""
     count = int(excluded.sum())

@@ -42,6 +42,7 @@ def through_radii(
     steps: int,
     done: Callable[[Tensor, Tensor], Tensor] | None = None,
     confirm: Callable[[Tensor, Tensor], Tensor] | None = None,
+    judge: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Strongest:
     """The worst points of the last ball; arguments as in :func:`strongest`, where not said otherwise.
 
@@ -68,6 +69,7 @@ def through_radii(
             score,
             done=done,
             confirm=confirm if last else None,
+            judge=judge if last else None,
         )
         start = found.points[work.owner]
         still = found.still if still is None else still

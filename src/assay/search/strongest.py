@@ -30,12 +30,14 @@ class Strongest:
         score: [S, k]; -inf where not ``seen``.
         seen: whether any point inside the ball was looked at [S] bool.
         still: samples whose gradient was zero at the first point [S] bool: nothing to climb.
+        last: whether it is the last point of the search [S] bool.
     """
 
     points: Tensor
     score: Tensor
     seen: Tensor
     still: Tensor
+    last: Tensor
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def strongest(
     *,
     done: Callable[[Tensor, Tensor], Tensor] | None = None,
     confirm: Callable[[Tensor, Tensor], Tensor] | None = None,
+    judge: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Strongest:
     """Run a step rule to the end of its budget and keep, for each row, the point of highest score; the first of equals.
 
@@ -112,8 +115,11 @@ def strongest(
             keep the point they have and leave the batch.
         confirm: ``confirm(points, owner) -> [b] bool``, asked of rows that are done: whether the
             caller's own model agrees. Those that it does not confirm go on.
+        judge: ``judge(points, owner) -> [b, k]``, the score of the last points by the caller's own
+            model, in the place of the copy's: a pass saved where the last point is the worst.
 
-    Cost: ``rule.evaluations`` forward passes a row and, if the rule needs gradients, one backward pass less.
+    Cost: ``rule.evaluations`` forward passes a row and, if the rule needs gradients, one backward
+    pass less; with ``judge`` one forward pass less.
     """
     samples = int(work.owner.max()) + 1 if len(work) else 0
     best = Strongest(
@@ -121,6 +127,7 @@ def strongest(
         score=torch.empty(samples, 0, device=work.centres.device),
         seen=torch.zeros(samples, dtype=torch.bool, device=work.centres.device),
         still=torch.zeros(samples, dtype=torch.bool, device=work.centres.device),
+        last=torch.zeros(samples, dtype=torch.bool, device=work.centres.device),
     )
     if not samples:
         return best
@@ -128,10 +135,15 @@ def strongest(
     work.state["finished"] = torch.zeros(len(work), dtype=torch.bool, device=work.owner.device)
     for step in range(rule.evaluations):
         last = step + 1 == rule.evaluations
+        if last and judge is not None:
+            best.last[work.owner] = _keep(best, work, space, judge(work.points, work.owner), inside=rule.stays_inside)
+            break
         seen = observe(model, objective, work, step, gradient=rule.needs_gradient and not last)
         if step == 0 and rule.needs_gradient and not last:
             best.still[work.owner] = ~(seen.gradient != 0).flatten(1).any(1)
-        _keep(best, work, space, seen, score, inside=rule.stays_inside)
+        now = score(seen.output, work.reference, seen.value)
+        kept = _keep(best, work, space, now, inside=rule.stays_inside)
+        best.last[work.owner] = kept & last
         if done is not None and _finish(work, done(seen.output, work.reference), confirm):
             seen = _retire(work, seen)
             if not len(work):
@@ -141,8 +153,8 @@ def strongest(
     return best
 
 
-def _keep(best: Strongest, work: Work, space: Space, seen: Observation, score: Score, *, inside: bool) -> None:
-    now = score(seen.output, work.reference, seen.value)
+def _keep(best: Strongest, work: Work, space: Space, now: Tensor, *, inside: bool) -> Tensor:
+    """Take up the rows whose points have a higher score than those before; which: [B] bool."""
     if not best.score.shape[1]:
         best.score = now.new_full((len(best.seen), now.shape[1]), -torch.inf)
     counts = ~work.state["finished"]
@@ -153,6 +165,7 @@ def _keep(best: Strongest, work: Work, space: Space, seen: Observation, score: S
     best.score[owner] = torch.where(counts[:, None], now, best.score[owner])
     best.points[owner] = torch.where(expand(counts, work.points), work.points, best.points[owner])
     best.seen[owner] |= counts
+    return counts
 
 
 def _finish(work: Work, over: Tensor, confirm: Callable[[Tensor, Tensor], Tensor] | None) -> bool:

@@ -140,7 +140,7 @@ def features_of(raw: Any, images: Tensor) -> Features:
 
 
 def _of_states(states: Any, extra: Any) -> Any:
-    """What ``forward_features`` returns, without register tokens: DINOv2's own dictionary, or tokens with extra ones."""
+    """What ``forward_features`` returns, without register tokens: DINOv2's own dictionary, or tokens."""
     if isinstance(states, Mapping) and {"x_norm_clstoken", "x_norm_patchtokens"} <= set(states):
         return states["x_norm_clstoken"], states["x_norm_patchtokens"]
     if isinstance(states, Tensor) and states.ndim == 3 and isinstance(extra, int) and extra:

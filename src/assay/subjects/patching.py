@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .fusion import Pair, without_batch_norm
+from .fusion import Convolution, Pair, without_batch_norm
 
 _MOST_CHANNELS = 4  # with many channels the convolution is as fast
 
@@ -44,8 +44,10 @@ def _fold(part: nn.Module, paths: Counter[int]) -> int:
     if without_batch_norm(part, note) is None:
         return sum(_fold(child, paths) for child in part.children())
     for convolution, normalisation in pairs:
-        folded = fuse_conv_bn_eval(part.get_submodule(convolution), part.get_submodule(normalisation))
-        _put(part, convolution, folded.requires_grad_(False))
+        before, after = part.get_submodule(convolution), part.get_submodule(normalisation)
+        assert isinstance(before, Convolution)
+        assert isinstance(after, nn.modules.batchnorm._BatchNorm)
+        _put(part, convolution, fuse_conv_bn_eval(before, after).requires_grad_(False))
         _put(part, normalisation, nn.Identity())
     return len(pairs)
 

@@ -14,8 +14,9 @@ from ...data.dataset import Dataset
 from ...data.dense.dataset import DenseDataset
 from ...subjects.encoders import Encoder
 from ..dry_run import Forecast
+from .course import Course, new_head
 from .features import FeatureStore, cache_features
-from .fit import Course, new_head, resolved, space_of
+from .fit import resolved, space_of
 from .references import References
 from .settings import HeadSettings, HeadTask, dense
 

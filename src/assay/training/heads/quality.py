@@ -97,7 +97,9 @@ def task_metrics(task: HeadTask, sums: np.ndarray, *, prefix: str = "validation_
         return [
             _pooled(prefix + "mean_iou", sums, mean_iou, "mean over classes of intersection over union"),
             _pooled(prefix + "pixel_accuracy", sums, pixel_accuracy, "share of pixels classified correctly"),
-            _pooled(prefix + "class_accuracy", sums, class_accuracy, "mean over classes of the share recognised"),
+            _pooled(
+                prefix + "mean_class_accuracy", sums, mean_class_accuracy, "mean over classes of the share recognised"
+            ),
         ]
     if isinstance(task, Depth):
         return [
@@ -123,7 +125,7 @@ def pixel_accuracy(sums: np.ndarray) -> float:
     return float(right.sum() / truth.sum())
 
 
-def class_accuracy(sums: np.ndarray) -> float:
+def mean_class_accuracy(sums: np.ndarray) -> float:
     """Mean of right / reference, over the classes that occur in the references."""
     right, truth, _ = sums.sum(0)
     return float((right[truth > 0] / truth[truth > 0]).mean())
