@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from assay.studies.not_tested import STANDING, not_tested
+from assay.studies.not_tested import STANDING, not_tested, not_tested_of_encoders
 
 
 def test_the_standing_list_is_always_there() -> None:
@@ -26,3 +26,13 @@ def test_only_a_search_for_errors_counts_for_its_norm() -> None:
     assert "bounded in L2" not in open_points("margins", norm="l2", temperature=None)
     assert "bounded in L2" in open_points("margins", norm="l2", temperature=5.0)
     assert "bounded in L2" in open_points("boundary-dynamics", norm="l2")
+
+
+def test_encoders() -> None:
+    points = not_tested_of_encoders(["segmentation", "embedding"], norm="linf", names=["scenes", "scenes"])
+    assert "Perturbations bounded in L2." in points
+    assert "Perturbations bounded in Linf." not in points
+    assert "The task depth." in points
+    assert "The task segmentation." not in points
+    assert "Images unlike those of scenes." in points
+    assert set(STANDING) <= set(points)

@@ -13,11 +13,14 @@ from .show import value_text
 T = TypeVar("T")
 
 
-def add_settings_flags(parser: argparse.ArgumentParser, cls: type, *, title: str) -> None:
-    """One ``--name VALUE`` for every field of ``cls``, with its help, range and default."""
+def add_settings_flags(
+    parser: argparse.ArgumentParser, cls: type, *, title: str, base: Mapping[str, Any] | None = None
+) -> None:
+    """One ``--name VALUE`` for every field of ``cls``, with its help, range and default, which ``base`` may replace."""
     group = parser.add_argument_group(title)
     for field, _ in fields_of(cls):
-        default = "required" if field.default is MISSING else f"default: {value_text(field.default)}"
+        usual = (base or {}).get(field.name, field.default)
+        default = "required" if usual is MISSING else f"default: {value_text(usual)}"
         facts = "; ".join(filter(None, [allowed(field), default]))
         group.add_argument(
             "--" + field.name.replace("_", "-"),

@@ -63,7 +63,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
     )
     add_data_flags(parser, default=None, default_split="train")
     add_settings_flags(parser, kind, title=f"recipe {recipe.name}")
-    add_settings_flags(parser, TrainSettings, title="training")
+    add_settings_flags(parser, TrainSettings, title="training", base=kind.usual)
     arguments = parser.parse_args(words[1:])
     if arguments.watch_boundary:
         watch_from(arguments, destination(TrainSettings, "watch"))
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     kind: type[Recipe] = settings_of(arguments.card)
     preset = preset_of(kind, arguments.preset)
     recipe = settings_from(arguments, kind, preset.recipe if preset else None)
-    settings = settings_from(arguments, TrainSettings, preset.training if preset else None)
+    settings = settings_from(arguments, TrainSettings, preset.training if preset else kind.usual)
     network = arguments.network or (preset.network if preset else None) or kind.product.network
     read = read_data if kind.product.labelled else read_images
     data = training_data(arguments, read)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 STANDING = (
@@ -42,6 +42,26 @@ def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: in
         open_points.append("Differences between groups of people or sources: the data name no group.")
     if limited is not None:
         open_points.append(f"Samples of this data set beyond the first {limited}.")
+    return open_points + list(STANDING)
+
+
+def not_tested_of_encoders(tasks: Sequence[str], *, norm: str, names: Sequence[str]) -> list[str]:
+    """Sentences on what stays open after a cross-task study of encoders.
+
+    Args:
+        tasks: that were measured.
+        norm: of the perturbations.
+        names: of the data sets.
+    """
+    missing = [task for task in ("classification", "segmentation", "depth", "embedding") if task not in tasks]
+    open_points = [f"Perturbations bounded in {word}." for other, word in NORMS.items() if other != norm]
+    open_points += [f"The task {task}." for task in missing]
+    open_points += [
+        "Other heads: larger ones, and encoders that are trained on together with their head.",
+        f"Images unlike those of {', '.join(dict.fromkeys(names))}.",
+        "Stronger adversaries: attacks give upper bounds on robust quality; more steps or other objectives may find "
+        "more.",
+    ]
     return open_points + list(STANDING)
 
 

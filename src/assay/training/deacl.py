@@ -82,6 +82,16 @@ class DeACL(EncoderRecipe):
 
     product: ClassVar[Product] = Student()
     presets: ClassVar[Mapping[str, Preset]] = {"published": PUBLISHED}
+    usual: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "epochs": 5,
+            "optimizer": "adamw",
+            "learning_rate": 0.001,
+            "weight_decay": 1e-4,
+            "batch_size": 64,
+            "warmup_epochs": 0.1,
+        }
+    )
     measured: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType(
         {
             "loss": ("the loss of the recipe", "lower"),

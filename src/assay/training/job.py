@@ -170,4 +170,6 @@ def make_job(
 ) -> Job:
     """A Job with defaults filled in."""
     made = as_recipe(recipe)
-    return Job(made, network or made.product.network, data, validation, settings or build(TrainSettings, {}), seed)
+    return Job(
+        made, network or made.product.network, data, validation, settings or build(TrainSettings, made.usual), seed
+    )

@@ -77,10 +77,12 @@ class Recipe:
     Attributes:
         presets: whole configurations by name, for ``assay train RECIPE --preset NAME``.
         product: what kind of model it makes; a classifier, unless it says otherwise.
+        usual: fields of ``TrainSettings`` whose defaults do not suit it, with those that do.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {}
     product: ClassVar[Product] = Product()
+    usual: ClassVar[Mapping[str, Any]] = {}
 
     def step(self, state: TrainState, batch: Batch) -> dict[str, Tensor]:
         """Compute the gradients of one step with ``state.logits`` and ``state.backward``.

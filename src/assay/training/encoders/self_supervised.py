@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 @settings
 class SelfSupervised(EncoderRecipe):
     """How far two views of an image differ; recipes inherit these settings."""
+
+    usual: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"optimizer": "adamw", "learning_rate": 0.002, "weight_decay": 1e-4, "batch_size": 64, "warmup_epochs": 0.5}
+    )
 
     crop: float = option(default=0.25, help="smallest share of the image's area in a view", above=0, at_most=1)
     jitter: float = option(default=0.4, help="change of brightness, contrast and colours", at_least=0, at_most=1)
