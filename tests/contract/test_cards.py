@@ -14,7 +14,7 @@ from assay.core.settings import as_dict, build, fields_of
 
 CARDS = cards()
 KINDS = {"attack", "objective", "recipe", "probe"}
-DOES = {"attack": "stages", "objective": "aims", "recipe": "step", "probe": "measure"}
+DOES = {"attack": "stages", "objective": "aims", "recipe": "step", "probe": "measure", "head": "preset"}
 
 
 def name_of(item: MethodCard) -> str:
@@ -111,6 +111,8 @@ def test_every_file_with_a_card_is_listed(concern: str) -> None:
     package = importlib.import_module(f"assay.{concern}")
     folder = Path(str(package.__file__)).parent
     with_cards = {
-        path.stem for path in folder.glob("*.py") if re.search(r"^CARD\w* = MethodCard\(", path.read_text(), re.M)
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in folder.rglob("*.py")
+        if re.search(r"^CARD\w* = MethodCard\(", path.read_text(), re.M)
     }
     assert with_cards == set(package.METHODS)

@@ -11,9 +11,9 @@ from torch import nn
 
 from assay.core.shards import Shards
 from assay.evasion import attack
-from assay.evasion.depth_losses import TooNear
-from assay.evasion.objectives import DEFAULTS, OBJECTIVES
-from assay.evasion.segmentation_losses import CosPGD
+from assay.evasion.objectives.depth import TooNear
+from assay.evasion.objectives.registry import DEFAULTS, OBJECTIVES
+from assay.evasion.objectives.segmentation import CosPGD
 from assay.search.ascent import random_start
 from assay.search.engine import Space, Work
 from assay.search.threat import ThreatModel

@@ -15,8 +15,8 @@ from assay.core.errors import DataError, ModelError, SettingError
 from assay.core.probes import Measurement
 from assay.core.shards import Shards
 from assay.evasion import attacking
-from assay.evasion.cross_task import Bench, CrossTask
-from assay.evasion.cross_task_transfers import Transfers
+from assay.evasion.cross_task.probe import Bench, CrossTask
+from assay.evasion.cross_task.transfers import Transfers
 from assay.subjects.backbones import Backbone, Features
 from assay.subjects.dense_tasks import Depth, Segmentation
 from assay.subjects.encoders import Encoder

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from assay import Classification
 from assay.core.estimates import clopper_pearson
-from assay.evasion.cross_task_estimates import difference, pooled
-from assay.evasion.cross_task_scores import Measure, Yardstick, measures_of, worst, yardstick
+from assay.evasion.cross_task.estimates import difference, pooled
+from assay.evasion.cross_task.scores import Measure, Yardstick, measures_of, worst, yardstick
 from assay.subjects.dense_tasks import Depth, Embedding, Segmentation
 from assay.tensors import metrics
 

@@ -144,3 +144,14 @@ def test_many_rows_and_columns_get_their_room() -> None:
     width, height = map(float, root.get("viewBox", "").split()[2:])
     assert width > 72 * 9
     assert height > 72 * 0.4 * 24
+
+
+def test_matrices_of_the_same_rows_and_columns_share_their_shades_on_a_page() -> None:
+    weak, strong, other = matrix("a", 0.5), matrix("b", 1.4), small((1, 2))
+    difference = matrix("c", series=(Series(label="vit-micro-deacl · clean", x=(COLUMNS[0].name,), y=(-0.1,)),))
+    shown = [place.frames[0].figure for place in panels([weak, strong, other, difference], "p")]
+    first, second, third, fourth = shown
+    assert first.columns == second.columns
+    assert first.columns[0].limits == pytest.approx((0.7 * 0.05, 0.8))
+    assert third.columns[0].limits == (1, 2)
+    assert fourth.columns[0].limits == (-0.1, -0.1)

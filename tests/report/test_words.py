@@ -91,6 +91,7 @@ def test_sizes(count: int, expected: str) -> None:
         ("clean_mean_iou", "Clean mean IoU", "For each class", False),
         ("robust_mean_iou@linf:8/255", "Robust mean IoU at L∞ 8/255", "For each class", True),
         ("robust_delta1@l2:1", "Robust δ1 at L2 1", "The share of pixels", True),
+        ("clean_abs_rel", "Clean AbsRel", "How far off", False),
         ("validation_rmse", "Validation RMSE", "E", False),
         ("embedding_l2_distance@linf:8/255", "Embedding L2 distance at L∞ 8/255", "How far the attack moves", False),
     ],

@@ -15,7 +15,7 @@ from assay.core.errors import Incomplete, SettingError
 from assay.core.runs import Run, find_runs
 from assay.data import DenseDataset, load_dense
 from assay.evasion import attacking
-from assay.evasion.cross_task import CrossTask
+from assay.evasion.cross_task.probe import CrossTask
 from assay.studies import encoders
 from assay.studies.auditing import Study
 from assay.studies.encoders import Plan, TaskData, evade_encoders

@@ -14,7 +14,7 @@ from assay.data import Dataset
 from assay.tensors.random import bits, uniform
 from assay.training import DeACL, DenseDeACL, Dino, SimSiam
 from assay.training.batches import START
-from assay.training.dense_deacl import SPACE
+from assay.training.encoders.dense_deacl import SPACE
 from assay.training.encoders.heads import Prototypes
 from assay.training.encoders.product import Headed
 

@@ -7,7 +7,13 @@ import argparse
 from ..core.methods import cards
 from .output import byline, table
 
-KINDS = {"probe": "Probes", "attack": "Attacks", "objective": "Objectives of attacks", "recipe": "Recipes"}
+KINDS = {
+    "probe": "Probes",
+    "attack": "Attacks",
+    "objective": "Objectives of attacks",
+    "recipe": "Recipes",
+    "head": "Heads on frozen encoders",
+}
 SUITES = {"suite": "Suites"}
 
 

@@ -57,7 +57,7 @@ class MethodCard:
 
     Args:
         name: as the command line and suites write it, such as ``"apgd-ce"``.
-        kind: ``"attack"``, ``"objective"``, ``"recipe"`` or ``"probe"``.
+        kind: ``"attack"``, ``"objective"``, ``"recipe"``, ``"head"`` or ``"probe"``.
         title: the name in words.
         summary: one sentence on what it does.
         settings: name of the settings class in the same file.
@@ -117,7 +117,7 @@ def _cards_of(concern: str) -> Iterator[MethodCard]:
         return
     folder = Path(spec.origin).parent
     for file in importlib.import_module(package).METHODS:
-        for literal in _literals(folder / f"{file}.py"):
+        for literal in _literals(folder / f"{file.replace('.', '/')}.py"):
             yield MethodCard(**literal, module=f"{package}.{file}")
 
 
@@ -132,8 +132,8 @@ def _citations(path: Path) -> dict[str, Citation]:
     """Citations a file names: its own, and those it imports from a file beside it."""
     found: dict[str, Citation] = {}
     for node in _tree(path).body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            neighbour = path.parent / f"{node.module}.py"
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
+            neighbour = path.parents[node.level - 1] / f"{node.module.replace('.', '/')}.py"
             own = _own_citations(neighbour) if neighbour.is_file() else {}
             found |= {alias.asname or alias.name: own[alias.name] for alias in node.names if alias.name in own}
     return found | _own_citations(path)

@@ -22,7 +22,7 @@ from ..subjects.encoders import Encoder
 from ..subjects.target import Target
 from . import doubts
 from .evaluation import check_count, check_ids
-from .objectives import AttackObjective, Sizes, names, resolve
+from .objectives.registry import AttackObjective, Sizes, names, resolve
 from .searching import METHODS, Plan
 from .worst import Worst
 

@@ -17,7 +17,7 @@ from ..subjects.lanes import ROWS
 from ..subjects.patching import quicken
 from .apgd import step_rule
 from .judge import TaskJudge, Verdict
-from .objectives import Aim
+from .objectives.registry import Aim
 
 METHODS = ("pgd", "apgd", "radii")
 RHO = 0.75

@@ -63,7 +63,7 @@ def panels(figures: Iterable[Figure], prefix: str) -> list[Panel]:
         prefix: begins every id in the drawings.
     """
     groups: dict[tuple[bool, str], list[Figure]] = {}
-    for figure in figures:
+    for figure in _alike(list(figures)):
         groups.setdefault((bool(figure.sequence), figure.sequence or figure.name), []).append(figure)
     return [_panel(frames, f"{prefix}-{index}") for index, frames in enumerate(groups.values(), 1)]
 
@@ -84,6 +84,19 @@ def share_axes(frames: Sequence[Figure]) -> list[Figure]:
     return [
         dataclasses.replace(frame, x_limits=frame.x_limits or across, y_limits=frame.y_limits or up) for frame in frames
     ]
+
+
+def _alike(figures: list[Figure]) -> list[Figure]:
+    """Matrices of the same rows and columns with the same shades, so that a reader can go from one to the next."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, figure in enumerate(figures):
+        if figure.kind == "matrix":
+            rows = [series.label for series in figure.series]
+            groups.setdefault((*rows, *all_columns(figure)), []).append(index)
+    for places in groups.values():
+        for index, figure in zip(places, _share_shades([figures[index] for index in places]), strict=True):
+            figures[index] = figure
+    return figures
 
 
 def _share_shades(frames: Sequence[Figure]) -> list[Figure]:

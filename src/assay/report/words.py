@@ -90,6 +90,7 @@ QUANTITIES = {
     "own_nearest": "The share of images whose embedding stays nearer to where it was than to that of any other image.",
 }
 SHORT_FORMS = {
+    "absrel": "AbsRel",
     "iou": "IoU",
     "rmse": "RMSE",
     "silog": "SILog",
@@ -137,7 +138,7 @@ def metric_title(name: str) -> str:
     'Clean mean IoU'
     """
     base, _, suffix = name.partition("@")
-    words = " ".join(SHORT_FORMS.get(word, word) for word in base.strip().split("_"))
+    words = " ".join(SHORT_FORMS.get(word, word) for word in base.strip().replace("abs_rel", "absrel").split("_"))
     title = words[:1].upper() + words[1:]
     if not suffix:
         return title

@@ -21,8 +21,8 @@ from ..core.files import make_folder, read_json, to_json, write_atomic
 from ..core.progress import Progress
 from ..core.runs import RunWriter, load_run
 from ..core.settings import as_dict, build
-from ..evasion.cross_task import CARD, TASKS, Bench, CrossTask
-from ..evasion.cross_task_transfers import Transfers, images_digest
+from ..evasion.cross_task.probe import CARD, TASKS, Bench, CrossTask
+from ..evasion.cross_task.transfers import Transfers, images_digest
 from ..report import write_report
 from .auditing import RECORD, SCHEMA, Study
 from .encoders_matrix import SUMS, write_matrix

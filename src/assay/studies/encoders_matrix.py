@@ -20,9 +20,9 @@ from ..core.methods import MethodCard
 from ..core.probes import Column, Figure, Finding, Measurement, Metric, Series
 from ..core.runs import Run, RunWriter, find_runs, load_run
 from ..core.seeds import seed as named_seed
-from ..evasion.cross_task_estimates import difference, pooled
-from ..evasion.cross_task_scores import Measure, measures_of
-from ..evasion.cross_task_view import title
+from ..evasion.cross_task.estimates import difference, pooled
+from ..evasion.cross_task.scores import Measure, measures_of
+from ..evasion.cross_task.view import title
 
 if TYPE_CHECKING:
     from .encoders import Plan

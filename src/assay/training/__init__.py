@@ -8,19 +8,29 @@ from ..core.lazy import lazy
 
 if TYPE_CHECKING:
     from .adversarial import Adversarial
-    from .deacl import DeACL
-    from .dense_deacl import DenseDeACL
-    from .dino import Dino
     from .dry_run import Forecast, forecast
+    from .encoders.deacl import DeACL
+    from .encoders.dense_deacl import DenseDeACL
+    from .encoders.dino import Dino
+    from .encoders.simsiam import SimSiam
     from .job import TrainSettings
     from .loop import train
     from .mart import Mart
     from .recipe import Recipe
-    from .simsiam import SimSiam
     from .standard import Standard
     from .trades import Trades
 
-METHODS = ("standard", "adversarial", "trades", "mart", "simsiam", "dino", "deacl", "dense_deacl")
+METHODS = (
+    "standard",
+    "adversarial",
+    "trades",
+    "mart",
+    "encoders.simsiam",
+    "encoders.dino",
+    "encoders.deacl",
+    "encoders.dense_deacl",
+    "heads.settings",
+)
 
 __all__ = [
     "METHODS",
@@ -43,13 +53,13 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "Adversarial": ".adversarial",
-        "DeACL": ".deacl",
-        "DenseDeACL": ".dense_deacl",
-        "Dino": ".dino",
+        "DeACL": ".encoders.deacl",
+        "DenseDeACL": ".encoders.dense_deacl",
+        "Dino": ".encoders.dino",
         "Forecast": ".dry_run",
         "Mart": ".mart",
         "Recipe": ".recipe",
-        "SimSiam": ".simsiam",
+        "SimSiam": ".encoders.simsiam",
         "Standard": ".standard",
         "Trades": ".trades",
         "TrainSettings": ".job",

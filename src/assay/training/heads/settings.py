@@ -7,11 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core.errors import DataError, SettingError, did_you_mean
+from ...core.methods import MethodCard
 from ...core.settings import option, settings
 from ...data.dataset import Dataset
 from ...data.dense.dataset import DenseDataset
 from ...subjects.dense_tasks import Depth, Segmentation
 from ...subjects.tasks import Classification
+
+CARD = MethodCard(
+    name="probe",
+    kind="head",
+    title="Head on a frozen encoder",
+    summary="A linear classifier, segmenter or depth estimator trained on the features of an encoder.",
+    settings="HeadSettings",
+)
 
 TASKS = ("classification", "segmentation", "depth")
 HeadTask = Classification | Segmentation | Depth

@@ -16,7 +16,6 @@ import safetensors.torch
 
 from ...core.errors import AssayError, ModelError, RunError
 from ...core.files import read_json, to_json, write_atomic
-from ...core.methods import MethodCard
 from ...core.probes import Cost, Figure, Measurement, Series
 from ...core.runs import Run, RunWriter, load_run
 from ...core.settings import as_dict, build
@@ -29,19 +28,11 @@ from ...subjects.tasks import Classification
 from ...subjects.weights import load_weights, read_weights
 from .fit import TrainedHead
 from .modules import build_head
-from .settings import HeadSettings, HeadTask
+from .settings import CARD, HeadSettings, HeadTask
 
 HEAD, WEIGHTS = "head.json", "head.safetensors"
 FIELDS = ("task", "head", "encoder", "settings", "seed")
 TASKS: Mapping[str, type] = {"classification": Classification, "segmentation": Segmentation, "depth": Depth}
-
-CARD = MethodCard(
-    name="probe",
-    kind="head",
-    title="Head on a frozen encoder",
-    summary="A linear classifier, segmenter or depth estimator trained on the features of an encoder.",
-    settings="HeadSettings",
-)
 
 
 def open_run(

@@ -8,11 +8,11 @@ As published: 300 steps. Cost: four times the steps.
 
 from __future__ import annotations
 
-from ..core.methods import MethodCard
-from ..core.settings import settings
-from ..subjects.dense_tasks import Segmentation
-from .objectives import Aim, Sizes
-from .segmentation_losses import SEA, JensenShannon, MaskedCrossEntropy, MaskNormCorrLog, SegPGD
+from ...core.methods import MethodCard
+from ...core.settings import settings
+from ...subjects.dense_tasks import Segmentation
+from .registry import Aim, Sizes
+from .segmentation import SEA, JensenShannon, MaskedCrossEntropy, MaskNormCorrLog, SegPGD
 
 CARD = MethodCard(
     name="sea",

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..subjects.dense_tasks import Depth, Segmentation
-from ..subjects.tasks import Classification, Task
-from ..tensors import metrics
+from ...subjects.dense_tasks import Depth, Segmentation
+from ...subjects.tasks import Classification, Task
+from ...tensors import metrics
 
 
 @dataclass(frozen=True, kw_only=True)

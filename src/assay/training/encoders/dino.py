@@ -11,21 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import SettingError
-from ..core.methods import Citation, MethodCard
-from ..core.settings import option, settings
-from .encoders.heads import Prototypes
-from .encoders.product import EncoderProduct, Headed
-from .encoders.self_supervised import SelfSupervised
-from .encoders.views import Look, view
-from .presets import Preset
-from .product import Product
-from .recipe import Companion
+from ...core.errors import SettingError
+from ...core.methods import Citation, MethodCard
+from ...core.settings import option, settings
+from ..presets import Preset
+from ..product import Product
+from ..recipe import Companion
+from .heads import Prototypes
+from .product import EncoderProduct, Headed
+from .self_supervised import SelfSupervised
+from .views import Look, view
 
 if TYPE_CHECKING:
-    from .batches import Batch
-    from .job import Job
-    from .state import TrainState
+    from ..batches import Batch
+    from ..job import Job
+    from ..state import TrainState
 
 CITATION = Citation(
     key="caron2021emerging",

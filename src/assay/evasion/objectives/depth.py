@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..core.methods import Citation, MethodCard
-from ..core.settings import option, settings
-from ..subjects.dense_tasks import Depth
-from ..tensors import losses
-from .objectives import Aim, Sizes
+from ...core.methods import Citation, MethodCard
+from ...core.settings import option, settings
+from ...subjects.dense_tasks import Depth
+from ...tensors import losses
+from .registry import Aim, Sizes
 
 EIGEN = Citation(
     key="eigen2014depth",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.budgets import NORM_SYMBOLS, budget_text
-from ..core.pictures import (
+from ...core.budgets import NORM_SYMBOLS, budget_text
+from ...core.pictures import (
     colour_depth,
     colour_mask,
     depth_ends,
@@ -16,12 +16,12 @@ from ..core.pictures import (
     mark_changes,
     mark_depth_changes,
 )
-from ..core.probes import ColourScale, PanelRow, Panels
-from ..subjects.dense_tasks import Depth, Segmentation
-from ..subjects.tasks import Classification
+from ...core.probes import ColourScale, PanelRow, Panels
+from ...subjects.dense_tasks import Depth, Segmentation
+from ...subjects.tasks import Classification
 
 if TYPE_CHECKING:
-    from .cross_task_cells import Cell, Cells
+    from .cells import Cell, Cells
 
 Picture = np.ndarray | None
 Legend = list[tuple[str, str]]

@@ -6,13 +6,13 @@ For segmentation the value is the mean over the pixels that count.
 
 from __future__ import annotations
 
-from ..core.methods import Citation, MethodCard
-from ..core.settings import settings
-from ..subjects.dense_tasks import Segmentation
-from ..subjects.tasks import Task
-from ..tensors import losses
-from .apgd import AUTOATTACK
-from .objectives import Aim, Sizes
+from ...core.methods import Citation, MethodCard
+from ...core.settings import settings
+from ...subjects.dense_tasks import Segmentation
+from ...subjects.tasks import Task
+from ...tensors import losses
+from ..apgd import AUTOATTACK
+from .registry import Aim, Sizes
 
 CARD_CE = MethodCard(
     name="ce",

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from ..core.errors import ModelError
-from ..core.methods import MethodCard
-from ..core.settings import option, settings
-from ..tensors.random import bits
+from ...core.errors import ModelError
+from ...core.methods import MethodCard
+from ...core.settings import option, settings
+from ...tensors.random import bits
 from .deacl import CITATION, DeACL, cosine
 
 if TYPE_CHECKING:
-    from ..subjects.backbones import Features
-    from .batches import Batch
-    from .job import Job
+    from ...subjects.backbones import Features
+    from ..batches import Batch
+    from ..job import Job
 
 CARD = MethodCard(
     name="dense-deacl",

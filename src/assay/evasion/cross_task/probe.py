@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..core.errors import DataError, ModelError, SettingError, did_you_mean
-from ..core.methods import Citation, MethodCard
-from ..core.probes import Cost, Finding, Measurement
-from ..core.progress import Progress
-from ..core.settings import option, settings
+from ...core.errors import DataError, ModelError, SettingError, did_you_mean
+from ...core.methods import Citation, MethodCard
+from ...core.probes import Cost, Finding, Measurement
+from ...core.progress import Progress
+from ...core.settings import option, settings
 
 if TYPE_CHECKING:
-    from ..core.shards import Shards
-    from ..subjects.encoders import Encoder
-    from ..subjects.target import Target
-    from .cross_task_transfers import Transfers
+    from ...core.shards import Shards
+    from ...subjects.encoders import Encoder
+    from ...subjects.target import Target
+    from .transfers import Transfers
 
 CARD = MethodCard(
     name="cross-task",
@@ -81,7 +81,7 @@ class CrossTask:
     pictures: int = option(default=3, help="images to show", at_least=0, at_most=20)
 
     def __post_init__(self) -> None:
-        from .objectives import OBJECTIVES
+        from ..objectives.registry import OBJECTIVES
 
         if not self.eps:
             raise SettingError("CrossTask.eps is empty; give at least one budget, such as [8/255].")
@@ -94,13 +94,13 @@ class CrossTask:
 
     def in_embedding_space(self) -> tuple[str, ...]:
         """Objectives that need no label and no head."""
-        from .objectives import OBJECTIVES
+        from ..objectives.registry import OBJECTIVES
 
         return tuple(name for name in self.attacks if "embedding" in OBJECTIVES[name].tasks)
 
     def at_the_output(self) -> tuple[str, ...]:
         """Objectives of the task."""
-        from .objectives import OBJECTIVES
+        from ..objectives.registry import OBJECTIVES
 
         if self.task == "embedding":
             return ()
@@ -118,7 +118,7 @@ class CrossTask:
             patches: whether the encoder gives patch features.
             shared: the embedding attacks are searched for another task already.
         """
-        from .objectives import OBJECTIVES
+        from ..objectives.registry import OBJECTIVES
 
         def climbs(names: Sequence[str]) -> int:
             return sum(max(1, len(OBJECTIVES[name].members)) for name in names) * self.restarts
@@ -143,8 +143,8 @@ class CrossTask:
 
     def examine(self, bench: Bench) -> Examined:
         """The measurement, and the sums from which it was made."""
-        from .cross_task_cells import Cells
-        from .cross_task_view import View
+        from .cells import Cells
+        from .view import View
 
         started = time.perf_counter()
         cells = Cells(self, bench)
@@ -168,7 +168,7 @@ class Examined:
     Args:
         measurement: metrics, figures and pictures.
         sums: sums [H, N, F] of all heads and images by ``clean``, ``noise@BUDGET``, ``embedding@BUDGET``,
-            ``output@BUDGET`` and ``worst@BUDGET``, see :mod:`assay.evasion.cross_task_scores`.
+            ``output@BUDGET`` and ``worst@BUDGET``, see :mod:`assay.evasion.cross_task.scores`.
         sample_ids: the images that counted, N of them.
     """
 
@@ -213,8 +213,8 @@ class Bench:
 
     def prepared(self, task: str) -> Bench:
         """Checked, with references as tensors; for the task embedding with the encoder itself as its head."""
-        from .cross_task_transfers import Transfers
-        from .evaluation import check_ids
+        from ..evaluation import check_ids
+        from .transfers import Transfers
 
         view = self.encoder.target("global")
         images = self.encoder.check_images(self.images)

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError
-from ..core.probes import Cost, Finding
-from ..core.shards import Shards
-from ..search.threat import ThreatModel
-from ..subjects.dense_tasks import Segmentation
-from ..tensors.norms import expand, norm
-from ..tensors.random import normal, sample_seeds, signs
-from .cross_task import Bench, CrossTask, excluded_finding, needs_patches
-from .cross_task_scores import Yardstick, score, yardstick
+from ...core.errors import DataError
+from ...core.probes import Cost, Finding
+from ...core.shards import Shards
+from ...search.threat import ThreatModel
+from ...subjects.dense_tasks import Segmentation
+from ...tensors.norms import expand, norm
+from ...tensors.random import normal, sample_seeds, signs
+from .probe import Bench, CrossTask, excluded_finding, needs_patches
+from .scores import Yardstick, score, yardstick
 
 if TYPE_CHECKING:
-    from .attacking import Attacked
+    from ..attacking import Attacked
 
 CLEAN, NOISE, EMBEDDING, OUTPUT = "clean", "noise", "embedding", "output"
 
@@ -35,7 +35,7 @@ class Cell:
         space: ``"clean"``, ``"noise"``, ``"embedding"`` or ``"output"``: where the adversary aimed.
         attack: name of the objective; that of the space where there is none.
         eps: budget; 0 for clean images.
-        sums: [H, N, F], see :mod:`assay.evasion.cross_task_scores`.
+        sums: [H, N, F], see :mod:`assay.evasion.cross_task.scores`.
         images: what is shown of the images [k, C, H, W]; those of the first head under output attacks.
         answers: what the first head says of them.
     """
@@ -164,7 +164,7 @@ class Cells:
             found = self.bench.transfers.attacked(attack, threat, **how)
             self._note(found)
             return found.adversarial[self.rows].cpu()
-        from .attacking import attack as search
+        from ..attacking import attack as search
 
         folder = None
         if self.bench.scratch is not None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import betaincinv, ndtr, stdtrit
 
-from ..core.estimates import Estimate
+from ...core.estimates import Estimate
 
 RESAMPLES = 1000
 LEVEL = 0.95

@@ -11,24 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.methods import Citation, MethodCard
-from ..core.settings import option, settings
-from ..search.ascent import ascend, random_start
-from ..search.engine import Space, Work
-from ..search.threat import ThreatModel
-from .batches import START, Batch
-from .encoders.recipe import EncoderRecipe
-from .encoders.student import Student, Teacher, load_teacher
-from .inner import BOUNDS
-from .presets import Preset
-from .product import Product
+from ...core.methods import Citation, MethodCard
+from ...core.settings import option, settings
+from ...search.ascent import ascend, random_start
+from ...search.engine import Space, Work
+from ...search.threat import ThreatModel
+from ..batches import START, Batch
+from ..inner import BOUNDS
+from ..presets import Preset
+from ..product import Product
+from .recipe import EncoderRecipe
+from .student import Student, Teacher, load_teacher
 
 if TYPE_CHECKING:
-    from ..subjects.backbones import Features
-    from ..subjects.encoders import Encoder
-    from .job import Job
-    from .recipe import Companion
-    from .state import TrainState
+    from ...subjects.backbones import Features
+    from ...subjects.encoders import Encoder
+    from ..job import Job
+    from ..recipe import Companion
+    from ..state import TrainState
 
 CITATION = Citation(
     key="zhang2022decoupled",

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..core.methods import MethodCard
-from ..core.settings import option, settings
-from ..subjects.dense_tasks import Embedding
-from ..tensors import losses
-from .depth_losses import BENCHMARK
-from .objectives import Aim, Sizes
+from ...core.methods import MethodCard
+from ...core.settings import option, settings
+from ...subjects.dense_tasks import Embedding
+from ...tensors import losses
+from .depth import BENCHMARK
+from .registry import Aim, Sizes
 
 CARD_L2 = MethodCard(
     name="embedding-l2",

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..core.methods import Citation, MethodCard
-from ..core.settings import option, settings
-from ..subjects.dense_tasks import Segmentation
-from ..tensors import losses
-from .objectives import Aim, Sizes
+from ...core.methods import Citation, MethodCard
+from ...core.settings import option, settings
+from ...subjects.dense_tasks import Segmentation
+from ...tensors import losses
+from .registry import Aim, Sizes
 
 SEA = Citation(
     key="croce2024segmentation",

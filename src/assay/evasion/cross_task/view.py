@@ -8,15 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core.budgets import NORM_SYMBOLS, budget_text
-from ..core.estimates import Estimate
-from ..core.probes import Figure, Finding, Metric, Panels, Series
-from ..core.seeds import seed as named_seed
-from .cross_task import Bench, CrossTask
-from .cross_task_cells import CLEAN, EMBEDDING, NOISE, OUTPUT, Cell, Cells
-from .cross_task_estimates import pooled
-from .cross_task_scores import Measure, worst
-from .robust_accuracy import WORDS
+from ...core.budgets import NORM_SYMBOLS, budget_text
+from ...core.estimates import Estimate
+from ...core.probes import Figure, Finding, Metric, Panels, Series
+from ...core.seeds import seed as named_seed
+from ..robust_accuracy import WORDS
+from .cells import CLEAN, EMBEDDING, NOISE, OUTPUT, Cell, Cells
+from .estimates import pooled
+from .probe import Bench, CrossTask
+from .scores import Measure, worst
 
 AIMS = {
     CLEAN: "without an adversary",
@@ -207,7 +207,7 @@ class View:
 
     def panels(self) -> list[Panels]:
         """What the strongest attack of each space does to a few images."""
-        from .cross_task_panels import panels
+        from .panels import panels
 
         item = self.cells.yardstick.measures[0]
         sign = 1 if item.direction == "higher" else -1

@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.methods import Citation, MethodCard
-from ..core.settings import option, settings
-from .encoders.heads import predictor, projector
-from .encoders.product import EncoderProduct
-from .encoders.self_supervised import SelfSupervised
-from .presets import Preset
-from .product import Product
+from ...core.methods import Citation, MethodCard
+from ...core.settings import option, settings
+from ..presets import Preset
+from ..product import Product
+from .heads import predictor, projector
+from .product import EncoderProduct
+from .self_supervised import SelfSupervised
 
 if TYPE_CHECKING:
-    from .batches import Batch
-    from .job import Job
-    from .state import TrainState
+    from ..batches import Batch
+    from ..job import Job
+    from ..state import TrainState
 
 CITATION = Citation(
     key="chen2021exploring",

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..core.errors import SettingError, did_you_mean
-from ..core.methods import MethodCard, cards, settings_of
-from ..search import objectives as search_objectives
-from ..subjects.tasks import Task
+from ...core.errors import SettingError, did_you_mean
+from ...core.methods import MethodCard, cards, settings_of
+from ...search import objectives as search_objectives
+from ...subjects.tasks import Task
 
 DEFAULTS = {
     "classification": "ce",

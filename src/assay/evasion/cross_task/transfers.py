@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..core.progress import Progress
-from ..core.shards import Shards
-from ..search.threat import ThreatModel
+from ...core.progress import Progress
+from ...core.shards import Shards
+from ...search.threat import ThreatModel
 
 if TYPE_CHECKING:
-    from ..subjects.encoders import Encoder
-    from .attacking import Attacked
+    from ...subjects.encoders import Encoder
+    from ..attacking import Attacked
 
 
 class Transfers:
@@ -50,7 +50,7 @@ class Transfers:
 
     def attacked(self, objective: str, threat: ThreatModel, *, method: str, steps: int, restarts: int) -> Attacked:
         """The images that an embedding attack found, with what they cost."""
-        from .attacking import attack
+        from ..attacking import attack
 
         name = f"{objective}-{threat.norm}-{threat.eps!r}-{method}-{steps}-{restarts}"
         if name in self._known:
