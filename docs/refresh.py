@@ -29,6 +29,7 @@ PAGES = (
     "commands/evade.md",
     "commands/margins.md",
     "commands/dynamics.md",
+    "encoders.md",
     "commands/certify.md",
     "commands/privacy.md",
     "commands/compare.md",

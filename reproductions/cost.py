@@ -27,10 +27,17 @@ def table_of_costs(jobs: Sequence[Job], folder: Path, *, workers: int) -> str:
     rows, total = [], 0.0
     for (experiment, method), members in groups.items():
         left = [job for job in members if finished(folder, job) is None]
-        data, _ = read(str(members[0].plan["data"]))
-        settings = build(TrainSettings, members[0].plan["training"])
-        recipe, _ = recipe_of(members[0].plan, data)
-        found = forecast(recipe, data=data, network=members[0].plan["network"], settings=settings)
+        plan = members[0].plan
+        if "encoder" in plan:
+            rows.append([experiment, method, "0", "0 s", f"{len(left)} of {len(members)}"])
+            continue
+        data, _ = read(str(plan["data"]))
+        settings = build(TrainSettings, plan["training"])
+        start = None
+        if "start" in plan:  # an untrained encoder of the same size stands in for one that is not there yet
+            start = plan["start"]["encoder"] or f"network:{plan['network']}"
+        recipe, _ = recipe_of(plan, data, start=start)
+        found = forecast(recipe, data=data, network=None if start else plan["network"], settings=settings)
         total += found.seconds * len(left)
         rows.append(
             [experiment, method, f"{found.steps:,}", f"{found.seconds:.0f} s", f"{len(left)} of {len(members)}"]

@@ -1,16 +1,17 @@
 """The data sets of the reproductions: training and test parts as Datasets, from files that the user has.
 
 Files are looked for in the folder named by ASSAY_DATA, or else in ``../shared/data``:
-``mnist/mnist.npz``, ``cifar10_jpeg/train.parquet`` and ``test.parquet``, ``tabular/adult.data`` and
-``tabular/adult.test``. ``digits`` needs none.
+``mnist/mnist.npz``, ``cifar10_jpeg/train.parquet`` and ``test.parquet``, ``camvid_240x180/train.parquet`` and
+``test.parquet``, ``tabular/adult.data`` and ``tabular/adult.test``. ``digits`` and ``scenes`` need none.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 from assay.core.errors import DataError, SettingError
 from assay.core.seeds import seed
 from assay.data.dataset import Dataset
+from assay.data.dense.dataset import DenseDataset
+from assay.data.dense.load import load_dense
 from assay.data.load import load_data
 
 COLUMNS = (
@@ -36,6 +39,12 @@ BOUNDS = {
 LOGARITHMIC = ("capital_gain", "capital_loss")
 ONE_HOT = ("workclass", "education", "marital_status", "occupation", "relationship", "native_country")
 TEST_SHARE = 0.2
+DENSE: dict[str, dict[str, Any]] = {
+    "scenes": {},
+    "cifar10": {"path": "cifar10_jpeg", "labels_key": "label"},
+    "camvid": {"path": "camvid_240x180", "ignore_index": 11},
+}
+"""How :func:`dense` reads the data sets it knows by name."""
 
 
 def folder() -> Path:
@@ -54,12 +63,18 @@ def read(wanted: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
     """Training and test part.
 
     Args:
-        wanted: ``name`` (``"mnist"``, ``"cifar10"``, ``"adult"`` or ``"digits"``); where a class is to be made
-            rare, ``thin: {class: 8, keep: 0.09}``, and where fewer samples are enough, ``limit: 5000``, the first
-            of them: both touch the training part only. With ``held_out: 500`` the last 500 training samples stand in
-            for the test part, for choosing settings.
+        wanted: ``name`` (``"mnist"``, ``"cifar10"``, ``"adult"``, ``"digits"`` or ``"mix"``, see :func:`mix`);
+            where a class is to be made rare, ``thin: {class: 8, keep: 0.09}``, and where fewer samples are enough,
+            ``limit: 5000``, the first of them: both touch the training part only. With ``held_out: 500`` the last
+            500 training samples stand in for the test part, for choosing settings.
     """
-    readers = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "adult": _adult}
+    readers: dict[str, Callable[[], tuple[Dataset, Dataset]]] = {
+        "digits": _digits,
+        "mnist": _mnist,
+        "cifar10": _cifar10,
+        "adult": _adult,
+        "mix": partial(mix, wanted),
+    }
     if wanted["name"] not in readers:
         raise SettingError(f"data.name is {wanted['name']!r}; allowed: {', '.join(sorted(readers))}.")
     train, test = readers[wanted["name"]]()
@@ -71,6 +86,67 @@ def read(wanted: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
     if "thin" in wanted:
         train = thinned(train, int(wanted["thin"]["class"]), float(wanted["thin"]["keep"]))
     return train, test
+
+
+def dense(wanted: Mapping[str, Any]) -> tuple[DenseDataset, DenseDataset]:
+    """Training and test part of data for dense tasks.
+
+    Args:
+        wanted: ``name``: ``"scenes"``, ``"cifar10"``, ``"camvid"``, another folder below that of the data sets, or
+            ``hf:ID``; ``train`` and ``test``: how many of the first samples (default all), ``evaluate``: the split that
+            stands for the test; anything else is handed to ``load_dense``, such as ``image_size: [96, 128]``.
+    """
+    known = {**DENSE.get(wanted["name"], {}), **wanted}
+    name = known.pop("path", known.pop("name"))
+    known.pop("name", None)
+    limits = {"train": known.pop("train", None), "test": known.pop("test", None)}
+    splits = {"train": "train", "test": known.pop("evaluate", "test")}
+    size = known.pop("image_size", None)
+    size = tuple(size) if isinstance(size, list) else size
+    path = name if name == "scenes" or str(name).startswith("hf:") else folder() / name
+    train, test = (
+        load_dense(path, split=splits[part], limit=limits[part], image_size=size, **known) for part in ("train", "test")
+    )
+    return train, test
+
+
+def mix(wanted: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
+    """Images without labels for training an encoder: those of several data sets, cut into squares.
+
+    Args:
+        wanted: ``parts``, each as for :func:`dense`; ``side``: of the squares, which lie side by side, and what is
+            left at the right and lower edge is lost. Without ``side`` there is one part, and its images are whole.
+    """
+    read_parts = [dense(part) for part in wanted["parts"]]
+    if wanted.get("side") is None:
+        if len(read_parts) != 1:
+            raise SettingError("data.side is missing; images of several data sets need squares of one size.")
+        train, test = (part.dataset() for part in read_parts[0])
+        return train, test
+    train, test = (
+        _shuffled(np.concatenate([_squares(part, int(wanted["side"])) for part in parts]))
+        for parts in zip(*read_parts, strict=True)
+    )
+    return replace(train, split="train"), replace(test, split="test")
+
+
+def _squares(data: DenseDataset, side: int) -> np.ndarray:
+    """uint8 [n, C, side, side]."""
+    images = np.concatenate([_bytes(data.images(rows)) for rows in np.array_split(np.arange(len(data)), 20)])
+    count, channels, height, width = images.shape
+    rows, columns = height // side, width // side
+    cut = images[:, :, : rows * side, : columns * side].reshape(count, channels, rows, side, columns, side)
+    return cut.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels, side, side)
+
+
+def _bytes(images: np.ndarray) -> np.ndarray:
+    return np.round(images * 255).astype(np.uint8)
+
+
+def _shuffled(images: np.ndarray) -> Dataset:
+    order = np.array([seed(0, "mix", i) for i in range(len(images))]).argsort(kind="stable")
+    labels = np.zeros(len(images), np.int64)
+    return Dataset.from_arrays(images[order], labels, class_names=("unlabelled",), name="mix", layout="NCHW")
 
 
 def thinned(data: Dataset, label: int, keep: float) -> Dataset:

@@ -45,8 +45,8 @@ def combine(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def share(estimate: Estimate) -> Estimate:
-    """The interval of a rate, cut where a rate ends: at 0 and 1."""
-    return replace(estimate, lo=max(0.0, estimate.lo), hi=min(1.0, estimate.hi))
+    """The interval of a rate, cut where a rate ends: at 0 and 1; ends that are NaN stay so."""
+    return replace(estimate, lo=max(estimate.lo, 0.0), hi=min(estimate.hi, 1.0))
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:

@@ -15,6 +15,7 @@ from typing import Any
 
 from assay.core.files import to_json, write_atomic
 from assay.core.methods import card, settings_of
+from assay.core.probes import Cost
 from assay.core.settings import build
 from assay.data.dataset import Dataset
 
@@ -30,16 +31,19 @@ def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
 
     code = load_spec(paper).code()
     data, test = datasets.read(job.plan["data"])
-    recipe, privacy = recipe_of(job.plan, data)
     started = time.monotonic()
-    done = train(
-        recipe,
-        data=data,
-        out=folder / RUN,
-        network=job.plan["network"],
-        settings=build(TrainSettings, job.plan["training"]),
-        seed=job.seed,
-    )
+    privacy: dict[str, Any] = {}
+    cost = Cost()
+    if "encoder" not in job.plan:  # a pretrained encoder is not trained
+        recipe, privacy = recipe_of(job.plan, data, start=begun_with(job.plan, work_folder_of(folder)))
+        cost = train(
+            recipe,
+            data=data,
+            out=folder / RUN,
+            network=None if "start" in job.plan else job.plan["network"],
+            settings=build(TrainSettings, job.plan["training"]),
+            seed=job.seed,
+        ).cost
     trained = time.monotonic()
     result = {
         "experiment": job.experiment,
@@ -48,9 +52,9 @@ def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
         "plan": job.digest,
         "samples": {"training": len(data), "test": len(test)},
         "privacy": privacy | private_facts(folder / RUN),
-        "passes": {"forward": done.cost.forward, "backward": done.cost.backward},
+        "passes": {"forward": cost.forward, "backward": cost.backward},
         **code.measure(job, folder, data, test),
-        "training_seconds": round(done.cost.seconds, 1),
+        "training_seconds": round(cost.seconds, 1),
         "measuring_seconds": round(time.monotonic() - trained, 1),
         "wall_seconds": round(time.monotonic() - started, 1),
     }
@@ -58,7 +62,28 @@ def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
     return result
 
 
-def recipe_of(plan: Mapping[str, Any], data: Dataset) -> tuple[Any, dict[str, Any]]:
+def work_folder_of(folder: Path) -> Path:
+    """The folder of all jobs of a tier, from that of one job."""
+    return folder.parents[2]
+
+
+def begun_with(plan: Mapping[str, Any], work: Path) -> str | None:
+    """The encoder that a training begins with: that of the job named by ``start``; None for one from fresh weights.
+
+    Args:
+        plan: of the job.
+        work: the folder of all jobs of the tier.
+    """
+    start = plan.get("start")
+    return None if start is None else start["encoder"] or f"run:{work / start['folder'] / RUN}"
+
+
+def encoder_of(plan: Mapping[str, Any], folder: Path) -> str:
+    """The encoder that a job made, or was given, as :func:`assay.subjects.encoder` reads it."""
+    return str(plan["encoder"]) if "encoder" in plan else f"run:{folder / RUN}"
+
+
+def recipe_of(plan: Mapping[str, Any], data: Dataset, start: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The recipe's settings, with the noise that gives every private method the same ε; and that noise.
 
     The specification names the published noise multiplier σ₀ and epochs. Trained for as many
@@ -67,6 +92,8 @@ def recipe_of(plan: Mapping[str, Any], data: Dataset) -> tuple[Any, dict[str, An
     σ⁻² + (c σ_b)⁻² = σ_eff⁻², where c is 2 for centred counts and 1 for others.
     """
     kind = settings_of(card(plan["recipe"], "recipe"))
+    if start is not None:
+        return build(kind, {**plan["settings"], "encoder": start}), {}
     if plan["privacy"] is None:
         return build(kind, plan["settings"]), {}
     effective = effective_noise_multiplier(plan, len(data))

@@ -38,6 +38,12 @@ def finished(folder: Path, job: Job) -> dict[str, Any] | None:
     return found
 
 
+def ready(folder: Path, job: Job) -> bool:
+    """Whether the job that this one starts from, if any, has ended."""
+    start = job.plan.get("start")
+    return start is None or (folder / start["folder"] / RESULT).exists()
+
+
 def gather(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The results there are, in the order of the jobs."""
     return [found for job in jobs if (found := finished(folder, job)) is not None]
@@ -65,6 +71,9 @@ def work(
 def _in_turn(spec: Spec, jobs: Sequence[Job], folder: Path, say: Callable[[str], None]) -> list[Job]:
     failed = []
     for number, job in enumerate(jobs, 1):
+        if not ready(folder, job):
+            failed += _stuck([job], say)
+            continue
         try:
             result = run(spec.paper, job, folder / job.folder)
         except AssayError as error:
@@ -87,9 +96,12 @@ def _in_processes(jobs: Sequence[Job], folder: Path, workers: int, say: Callable
     earlier = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         while waiting or working:
-            while waiting and len(working) < workers:
-                working.append(_start(waiting.pop(0), folder))
-                say(f"{working[-1].job.name} begins")
+            while len(working) < workers and (chosen := next((job for job in waiting if ready(folder, job)), None)):
+                waiting.remove(chosen)
+                working.append(_start(chosen, folder))
+                say(f"{chosen.name} begins")
+            if not working:
+                return failed + _stuck(waiting, say)
             time.sleep(PAUSE)
             for item in [item for item in working if item.process.poll() is not None]:
                 working.remove(item)
@@ -109,6 +121,13 @@ def _in_processes(jobs: Sequence[Job], folder: Path, workers: int, say: Callable
             item.process.wait()
         signal.signal(signal.SIGTERM, earlier)
     return failed
+
+
+def _stuck(jobs: Sequence[Job], say: Callable[[str], None]) -> list[Job]:
+    """Jobs that start from one that has not ended."""
+    for job in jobs:
+        say(f"{job.name} cannot begin: it starts from {job.plan['start']['folder']}, which has not ended")
+    return list(jobs)
 
 
 def _start(job: Job, folder: Path) -> _Working:

@@ -22,7 +22,9 @@ SPEC = "spec.yaml"
 EXPERIMENT_KEYS = {
     "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify", "measure"
 }  # fmt: skip
-METHOD_KEYS = {"title", "recipe", "settings", "training", "seeds", "sigma", "matched", "measure"}
+METHOD_KEYS = {
+    "title", "recipe", "settings", "training", "seeds", "sigma", "matched", "measure", "start", "encoder"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Spec:
             experiment = self.experiment(tier, name)
             for method, own in experiment["methods"].items():
                 for seed in seeds or own.get("seeds", experiment["seeds"]):
-                    made.append(Job(name, method, int(seed), _plan(experiment, own)))
+                    made.append(_job(experiment, name, method, int(seed)))
         order = list(tiers[tier])
         made.sort(key=lambda job: (order.index(job.experiment), job.seed))
         return [job for job in made if re.search(only, job.name)]
@@ -149,6 +151,19 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
+def _job(experiment: Mapping[str, Any], name: str, method: str, seed: int) -> Job:
+    """A job; where its method starts from another one, its plan says where that one of the same seed lies."""
+    own = experiment["methods"][method]
+    plan = _plan(experiment, own)
+    if "start" in own:
+        if own["start"] not in experiment["methods"]:
+            hint = did_you_mean(own["start"], experiment["methods"])
+            raise SettingError(f"The method {method!r} starts from {own['start']!r}, which is no method.{hint}")
+        begun = _job(experiment, name, own["start"], seed)
+        plan["start"] = {"folder": begun.folder, "encoder": begun.plan.get("encoder")}
+    return Job(name, method, seed, plan)
+
+
 def _plan(experiment: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     recipe, settings = own["recipe"], dict(own.get("settings", {}))
     plan = {
@@ -163,6 +178,8 @@ def _plan(experiment: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
         plan["certify"] = merged(experiment["certify"], {"sigma": own["sigma"]})
     if "measure" in experiment:
         plan["measure"] = merged(experiment["measure"], own.get("measure", {}))
+    if "encoder" in own:
+        plan["encoder"] = own["encoder"]
     return plan
 
 

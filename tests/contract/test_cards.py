@@ -13,8 +13,8 @@ from assay.core.methods import CONCERNS, MethodCard, card, cards, settings_of
 from assay.core.settings import as_dict, build, fields_of
 
 CARDS = cards()
-KINDS = {"attack", "objective", "recipe", "probe"}
 DOES = {"attack": "stages", "objective": "aims", "recipe": "step", "probe": "measure", "head": "preset"}
+KINDS = set(DOES)
 
 
 def name_of(item: MethodCard) -> str:

@@ -42,7 +42,7 @@ def test_held_out_samples_are_training_samples_that_are_not_trained_on():
 
 
 def test_an_unknown_name_is_told():
-    with pytest.raises(SettingError, match="adult, cifar10, digits, mnist"):
+    with pytest.raises(SettingError, match="adult, cifar10, digits, mix, mnist"):
         datasets.read({"name": "mnits"})
 
 

@@ -19,7 +19,7 @@ FAINTEST, STRONGEST = 0.04, 0.5  # opacities: text in the ink of the page stands
 GROUP = " · "
 _CELL, _ROW, _NAMES = 1.3, 0.5, 2.1  # inches
 _ROOM = 0.55  # of a row, for the heading of a group
-_LETTERS = 24
+_LETTERS, _WIDE = 24, 18
 _BETTER = {"higher": "higher is better", "lower": "lower is better", "none": ""}
 
 
@@ -47,7 +47,7 @@ def draw_matrix(axes: Axes, figure: Figure) -> None:
     axes.set_yticks(places, [_wrapped(label, _LETTERS) for label in labels])
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel(_wrapped(figure.x_label, 17 * max(2, len(columns)), lines=1))
+    axes.set_xlabel(_wrapped(figure.x_label, 17 * max(2, len(columns)), lines=1), labelpad=8)
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
@@ -147,7 +147,8 @@ def _numbers(axes: Axes, across: int, down: float, text: str, interval: str) -> 
     both = interval != words.DASH
     axes.text(across, down - (0.15 if both else 0), text, fontsize=12, fontweight="bold", ha="center", va="center")
     if both:
-        axes.text(across, down + 0.21, interval, fontsize=8.5, ha="center", va="center")
+        size = 8.5 if len(interval) < _WIDE else 7.0
+        axes.text(across, down + 0.21, interval, fontsize=size, ha="center", va="center")
 
 
 def _left(axes: Axes, text: str, place: tuple[float, float], coordinates: Any, **look: Any) -> None:
