@@ -299,13 +299,15 @@ def _heads(plan: Plan, encoder: Encoder, item: TaskData, out: Path, progress: Pr
     from ..training.heads import train_head
 
     assert item.train is not None
-    name = f"{encoder.digest[:8]}-{item.task}-{item.train.digest[:8]}"
+    chosen = plan.head_settings.get(item.task)
+    settings = hashlib.blake2b(repr(chosen).encode(), digest_size=4).hexdigest()
+    name = f"{encoder.digest[:8]}-{item.task}-{item.train.digest[:8]}-{settings}"
     return [
         train_head(
             encoder,
             item.train,
             task=item.task,
-            settings=plan.head_settings.get(item.task),
+            settings=chosen,
             seed=seed,
             cache=out / "features",
             out=out / "heads" / f"{name}-{seed}",
