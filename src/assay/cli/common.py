@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from ..subjects.target import Target
 
 SMALL_IMAGE = 1024
+READING = (
+    "--image-size",
+    "--images-key",
+    "--labels-key",
+    "--masks-key",
+    "--depth-key",
+    "--mask-classes",
+    "--ignore-index",
+    "--depth-scale",
+    "--max-depth",
+    "--layout",
+)
 MODEL_HELP = """\
 a saved model: hf:FOLDER (Hugging Face image classifier), python:MODULE:FUNCTION,
 network:NAME (a reference network, with --weights), or the folder of 'assay train'"""
@@ -38,12 +50,18 @@ def add_model_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def add_data_flags(
-    parser: argparse.ArgumentParser, *, default: str | None, default_split: str = "test if there is one"
+    parser: argparse.ArgumentParser,
+    *,
+    default: str | None,
+    default_split: str = "test if there is one",
+    help: str = "",
 ) -> None:
     """``--data`` and how it is read."""
     group = parser.add_argument_group("data")
     more = f" (default: {default})" if default else ""
-    group.add_argument("--data", metavar="DATA", default=default, required=default is None, help=DATA_HELP + more)
+    group.add_argument(
+        "--data", metavar="DATA", default=default, required=default is None, help=(help or DATA_HELP) + more
+    )
     group.add_argument("--split", metavar="NAME", help=f"train, validation, test or all (default: {default_split})")
     group.add_argument(
         "--images-key", metavar="NAME", help="array or column with the images, if it has an unusual name"
@@ -237,6 +255,17 @@ def to_device(target: Target, name: str | None) -> Target:
 def command_line(verb: str, words: list[str]) -> list[str]:
     """What to type to get the same again."""
     return ["assay", verb, *(word for word in words if word not in ("--debug", "--no-progress"))]
+
+
+def reading(command: list[str]) -> list[str]:
+    """The words of a command that say how data are read, for a command that reads the same.
+
+    >>> reading(["assay", "train", "dino", "--image-size", "64", "--out=x", "--ignore-index=11"])
+    ['--image-size', '64', '--ignore-index=11']
+    """
+    pairs = zip(command, [*command[1:], ""], strict=True)
+    found = [[word] if "=" in word else [word, value] for word, value in pairs if word.partition("=")[0] in READING]
+    return [word for words in found for word in words]
 
 
 def note(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import DataError, SettingError, did_you_mean
 from ..core.methods import MethodCard, card, cards, settings_of
-from .common import add_data_flags, command_line, read_data, seed_number, whole
+from .common import add_data_flags, command_line, read_data, reading, seed_number, whole
 from .flags import add_settings_flags, destination, settings_from
 from .output import byline, metric_rows, sentences, show_findings, table
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
 PROBE = "probe"
+UNLABELLED_HELP = "images, with labels or without: a folder, scenes (built in), an .npz, .parquet or .csv file"
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -61,7 +62,8 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
         metavar="every=N",
         help="keep the weights every N steps (--watch N), and run 'assay dynamics' on the training data at the end",
     )
-    add_data_flags(parser, default=None, default_split="train")
+    unlabelled = "" if kind.product.labelled else UNLABELLED_HELP
+    add_data_flags(parser, default=None, default_split="train", help=unlabelled)
     add_settings_flags(parser, kind, title=f"recipe {recipe.name}")
     add_settings_flags(parser, TrainSettings, title="training", base=kind.usual)
     arguments = parser.parse_args(words[1:])
@@ -106,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     show_findings([done])
     sentences(recipe.closing(done.path))
     examine = kind.product.examine.format(out=arguments.out, data=arguments.data)
-    print(f"Model: {arguments.out}\nExamine it: {examine}")
+    print(f"Model: {arguments.out}\nExamine it: {' '.join([examine, *reading(arguments.command)])}")
     if arguments.watch_boundary and os.environ.get("RANK", "0") == "0":
         from .dynamics import watch
 

@@ -17,6 +17,7 @@ from .common import (
     numbers,
     quoted,
     read_dense,
+    reading,
     seed_number,
     to_device,
     whole,
@@ -103,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"Head: {arguments.out}")
     if arguments.window is None:
         words = ["assay", "evade", "--encoder", arguments.encoder, "--heads", arguments.out]
-        print(f"Attack it: {quoted([*words, '--task', arguments.task, '--data', arguments.data])}")
+        words += ["--task", arguments.task, "--data", arguments.data, *reading(arguments.command)]
+        print(f"Attack it: {quoted(words)}")
     return 0
 
 

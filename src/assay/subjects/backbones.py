@@ -53,8 +53,8 @@ class Backbone(nn.Module):
             nearest = tuple(max(self.patch, round(side / self.patch) * self.patch) for side in (height, width))
             raise ModelError(
                 f"Images of {height}x{width} pixels cannot be cut into patches of {self.patch}x{self.patch}; both "
-                f"sides must be multiples of {self.patch}. Read them at {nearest[0]}x{nearest[1]}, such as "
-                f"image_size={nearest[0]},{nearest[1]}, or use a sliding window."
+                f"sides must be multiples of {self.patch}. Read them at that size (--image-size "
+                f"{nearest[0]}x{nearest[1]}, or image_size=({nearest[0]}, {nearest[1]})), or use a sliding window."
             )
         return height // self.patch, width // self.patch
 

@@ -26,7 +26,7 @@ OFFSET = 1e-3
 TINY = 1e-12
 
 
-def ce(logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, denominator: str = "valid") -> Tensor:
+def ce(logits: Tensor, target: Tensor, ignore_index: int | None = IGNORE, *, denominator: str = "valid") -> Tensor:
     """Cross-entropy, (1/|V|) Σ_{i∈V} (logsumexp(z_i) - z_iy).
 
     Args:
@@ -47,7 +47,7 @@ def ce(logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, den
 
 
 def masked_ce(
-    logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, denominator: str = "valid"
+    logits: Tensor, target: Tensor, ignore_index: int | None = IGNORE, *, denominator: str = "valid"
 ) -> Tensor:
     """Cross-entropy of the pixels that are still right, (1/|V|) Σ c_i CE_i (arXiv 2306.12941).
 
@@ -62,8 +62,8 @@ def seg_pgd(
     target: Tensor,
     t: int,
     T: int,
-    *,
     ignore_index: int | None = IGNORE,
+    *,
     denominator: str = "valid",
 ) -> Tensor:
     """SegPGD, (1/|V|) Σ ((1-λ) c_i + λ (1-c_i)) CE_i with λ = t / 2T (arXiv 2207.12391).
@@ -89,9 +89,9 @@ def seg_pgd(
 def cos_pgd(
     logits: Tensor,
     target: Tensor,
+    ignore_index: int | None = IGNORE,
     *,
     variant: str = "softmax",
-    ignore_index: int | None = IGNORE,
     denominator: str = "valid",
 ) -> Tensor:
     """CosPGD, (1/|V|) Σ sg(w_i) CE_i with w_i = cos(softmax(z_i), e_y) = p_iy / ||p_i|| (arXiv 2302.02213).
@@ -112,7 +112,7 @@ def cos_pgd(
     return _mean(_cross_entropy(logits, target) * weights, valid, denominator)
 
 
-def js(logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, denominator: str = "valid") -> Tensor:
+def js(logits: Tensor, target: Tensor, ignore_index: int | None = IGNORE, *, denominator: str = "valid") -> Tensor:
     """Jensen-Shannon divergence of p_i and the right answer, from 0 to log 2; wrong pixels are given up by themselves.
 
     With p = p_iy it is log 2 + ½ (p log p - (1+p) log(1+p)), computed as
@@ -126,7 +126,7 @@ def js(logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, den
 
 
 def mask_norm_corrlog(
-    logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, denominator: str = "valid"
+    logits: Tensor, target: Tensor, ignore_index: int | None = IGNORE, *, denominator: str = "valid"
 ) -> Tensor:
     """The normalised right logit of right pixels, (1/|V|) Σ -c_i z_iy / ||z_i|| (arXiv 2306.12941).
 
@@ -139,7 +139,7 @@ def mask_norm_corrlog(
 
 
 def mask_margin(
-    logits: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, denominator: str = "valid"
+    logits: Tensor, target: Tensor, ignore_index: int | None = IGNORE, *, denominator: str = "valid"
 ) -> Tensor:
     """The normalised margin of right pixels, (1/|V|) Σ c_i (max_{j≠y} z_ij - z_iy) / sg(||z_i||) (arXiv 2306.12941).
 
@@ -201,7 +201,7 @@ def dlr_targeted(logits: Tensor, target: Tensor, targeted: Tensor) -> Tensor:
 
 
 def silog(
-    prediction: Tensor, target: Tensor, *, valid: Tensor | None = None, beta: float = 0.15, root: bool = True
+    prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, beta: float = 0.15, root: bool = True
 ) -> Tensor:
     """Scale-invariant logarithmic error, sqrt(var(g) + β mean(g)²) with g = log(P + 0.001) - log(T + 0.001).
 
@@ -225,7 +225,7 @@ def silog(
     return (_root(inside) if root else inside).to(prediction.dtype)
 
 
-def silog_mean(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None, beta: float = 0.15) -> Tensor:
+def silog_mean(prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, beta: float = 0.15) -> Tensor:
     """The part of ``silog`` without the variance, sqrt(β) |mean(g)|: what training warms up with.
 
     Arguments as in ``silog``.
@@ -234,13 +234,13 @@ def silog_mean(prediction: Tensor, target: Tensor, *, valid: Tensor | None = Non
     return (math.sqrt(beta) * (_total(g) / count).abs()).to(prediction.dtype)
 
 
-def log_rmse(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
+def log_rmse(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Root mean squared logarithmic error, sqrt(mean g²). Arguments as in ``silog``."""
     g, _, count = _log_ratio(prediction, target, valid)
     return _root(_total(g.square()) / count).to(prediction.dtype)
 
 
-def depth_l1(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
+def depth_l1(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean |P - T| over the pixels that count. Arguments as in ``silog``."""
     valid = _valid_depths(prediction, target, valid)
     difference = (prediction - torch.where(valid, target, 0.0)).abs()
@@ -248,7 +248,7 @@ def depth_l1(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None)
 
 
 def depth_gradient(
-    prediction: Tensor, target: Tensor, *, valid: Tensor | None = None, scales: Sequence[int] = (1, 2, 4, 8)
+    prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, scales: Sequence[int] = (1, 2, 4, 8)
 ) -> Tensor:
     """Differences of the logarithmic error along height and width, at several scales.
 

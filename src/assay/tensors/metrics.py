@@ -88,7 +88,7 @@ def mean_iou_from(confusions: Tensor) -> Tensor:
 
 
 def pixel_accuracy(
-    prediction: Tensor, target: Tensor, *, ignore_index: int | None = IGNORE, per_image: bool = False
+    prediction: Tensor, target: Tensor, ignore_index: int | None = IGNORE, *, per_image: bool = False
 ) -> Tensor:
     """Share of the pixels that count that are classified correctly.
 
@@ -107,9 +107,9 @@ def pixel_accuracy(
 def mean_class_accuracy(
     prediction: Tensor,
     target: Tensor,
-    *,
     num_classes: int | None = None,
     ignore_index: int | None = IGNORE,
+    *,
     per_image: bool = False,
 ) -> Tensor:
     """Mean recall over the classes that occur in the targets.
@@ -130,9 +130,9 @@ def mean_class_accuracy(
 def mean_iou(
     prediction: Tensor,
     target: Tensor,
-    *,
     num_classes: int | None = None,
     ignore_index: int | None = IGNORE,
+    *,
     per_image: bool = False,
 ) -> Tensor:
     """Mean of intersection over union, over the classes whose union is not empty. Arguments as in
@@ -201,7 +201,7 @@ def silog_from(sums: Tensor, beta: float = 0.15) -> Tensor:
     return (variance + beta * mean.square()).sqrt()
 
 
-def rmse(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None, per_image: bool = False) -> Tensor:
+def rmse(prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, per_image: bool = False) -> Tensor:
     """Root mean squared error of depths, in their unit.
 
     Args:
@@ -216,13 +216,13 @@ def rmse(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None, per
     return rmse_from(_pooled_sums(depth_sums(prediction, target, valid=valid), per_image))
 
 
-def abs_rel(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None, per_image: bool = False) -> Tensor:
+def abs_rel(prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, per_image: bool = False) -> Tensor:
     """Mean absolute error relative to the true depth. Arguments as in ``rmse``."""
     return abs_rel_from(_pooled_sums(depth_sums(prediction, target, valid=valid), per_image))
 
 
 def delta(
-    prediction: Tensor, target: Tensor, *, k: int = 1, valid: Tensor | None = None, per_image: bool = False
+    prediction: Tensor, target: Tensor, k: int = 1, valid: Tensor | None = None, *, per_image: bool = False
 ) -> Tensor:
     """Share of the pixels that count with max(P/T, T/P) < 1.25^k. Other arguments as in ``rmse``.
 
@@ -235,9 +235,9 @@ def delta(
 def silog(
     prediction: Tensor,
     target: Tensor,
-    *,
     beta: float = 0.15,
     valid: Tensor | None = None,
+    *,
     per_image: bool = False,
 ) -> Tensor:
     """Scale-invariant logarithmic error, sqrt(var(g) + β mean(g)²). Other arguments as in ``rmse``."""

@@ -37,8 +37,7 @@ CARD = MethodCard(
     name="cross-task",
     kind="probe",
     title="Cross-task robustness of an encoder",
-    summary="What classification, segmentation, depth and the embedding itself keep of their quality when an "
-    "adversary attacks an encoder in its embedding space or at the output of the task.",
+    summary="What every task on an encoder keeps of its quality under attack, at the embedding or at the output.",
     settings="CrossTask",
     citation=Citation(
         key="kowalczuk2024benchmarking",
