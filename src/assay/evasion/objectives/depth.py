@@ -124,7 +124,7 @@ class SILog:
 
     def aims(self, task: Depth, sizes: Sizes) -> list[Aim]:
         """One search."""
-        return [_aim("silog", task, lambda *given, valid: losses.silog(*given, valid=valid, beta=self.beta))]
+        return [_aim("silog", task, lambda output, known, valid: losses.silog(output, known, valid, beta=self.beta))]
 
 
 @settings
@@ -148,7 +148,7 @@ class DepthGradient:
             _aim(
                 "depth-gradient",
                 task,
-                lambda *given, valid: losses.depth_gradient(*given, valid=valid, scales=self.scales),
+                lambda output, known, valid: losses.depth_gradient(output, known, valid, scales=self.scales),
             )
         ]
 

@@ -21,7 +21,7 @@ from ...subjects.tasks import Task
 
 DEFAULTS = {
     "classification": "ce",
-    "segmentation": "seg-pgd",
+    "segmentation": "cos-pgd",
     "depth": "silog-gradient",
     "embedding": "embedding-l2",
 }
