@@ -22,7 +22,7 @@ from assay.data.dataset import Dataset
 from . import datasets
 from .spec import Job, load_spec
 
-JOB, RESULT, RUN = "job.json", "result.json", "run"
+JOB, RESULT, RUN, RECORD = "job.json", "result.json", "run", "run.json"
 
 
 def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from assay.core.errors import AssayError
 from assay.core.files import make_folder, to_json, write_atomic
 
-from .job import JOB, RESULT, run
+from .job import JOB, RECORD, RESULT, RUN, run
 from .spec import HERE, Job, Spec
 
 LOG = "log.txt"
@@ -39,9 +39,12 @@ def finished(folder: Path, job: Job) -> dict[str, Any] | None:
 
 
 def ready(folder: Path, job: Job) -> bool:
-    """Whether the job that this one starts from, if any, has ended."""
+    """Whether the training that this one starts from, if any, has ended; its measurement need not have."""
     start = job.plan.get("start")
-    return start is None or (folder / start["folder"] / RESULT).exists()
+    if start is None or start["encoder"] is not None:
+        return True
+    record = folder / start["folder"] / RUN / RECORD
+    return record.exists() and json.loads(record.read_text(encoding="utf-8"))["status"] == "ok"
 
 
 def gather(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:

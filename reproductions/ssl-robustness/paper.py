@@ -321,12 +321,15 @@ def _matrix(
             }
             if cells:
                 series.append(_series(f"{encoder} · {words}", cells))
-    seeds = {count for _, _, count, _, _ in rows}
+    seeds = sorted({count for _, _, count, _, _ in rows})
+    among = (
+        " or ".join(map(str, seeds)) + f" training{'s' * (seeds != [1])} of each encoder, several heads a task on each"
+    )
+    ends = "trainings" if seeds != [1] else "images and heads"
     return Figure(
         name=f"{experiment}-{eps.replace('/', '-')}",
         title=f"{title}: what is left at {eps}",
-        caption=f"Tier {tier}. {min(seeds)} to {max(seeds)} trainings of each encoder, several heads a task on each; "
-        "below each number its 95 % interval over trainings.",
+        caption=f"Tier {tier}. {among}; below each number its 95 % interval over {ends}.",
         kind="matrix",
         x_label="task and metric",
         y_label="encoder · attack",

@@ -8,7 +8,7 @@ import pytest
 
 from assay.core.errors import SettingError
 from reproductions import datasets
-from reproductions.job import JOB, RESULT, begun_with
+from reproductions.job import JOB, RECORD, RUN, begun_with
 from reproductions.runner import ready, work
 from reproductions.spec import Job, Spec, load_spec
 
@@ -106,10 +106,11 @@ def test_a_job_waits_for_the_one_it_starts_from(spec: Spec, tmp_path) -> None:
         assert work(spec, [job], tmp_path, workers=workers, say=said.append) == [job]
     assert sum("cannot begin: it starts from encoders/undefended/seed-0" in line for line in said) == 2
     assert json.loads((tmp_path / job.folder / JOB).read_text())["plan"] == job.plan
-    begun = tmp_path / job.plan["start"]["folder"]
+    begun = tmp_path / job.plan["start"]["folder"] / RUN
     begun.mkdir(parents=True)
-    (begun / RESULT).write_text("{}")
-    assert ready(tmp_path, job)
+    for status, answer in (("incomplete", False), ("ok", True)):
+        (begun / RECORD).write_text(json.dumps({"status": status}))
+        assert ready(tmp_path, job) == answer
     assert ready(tmp_path, Job("encoders", "undefended", 0, {}))
 
 
