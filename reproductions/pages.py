@@ -155,7 +155,10 @@ def _ours(item: Mapping[str, Any]) -> list[str]:
 
 
 def _over(found: Mapping[str, Any], tier: str) -> str:
-    return f"{found['seeds']} seed{'s' * (found['seeds'] != 1)}, {tier}"
+    """What the interval is over: trainings, or, where there is one, its test samples."""
+    count, interval = found["seeds"], found.get("interval", "")
+    over_samples = count > 1 and any(words in interval for words in ("one training", "over test samples"))
+    return f"{count} samples, {tier}" if over_samples else f"{count} seed{'s' * (count != 1)}, {tier}"
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

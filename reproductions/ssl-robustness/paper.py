@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,7 +207,8 @@ def _compared(
         sign = -1 if place.startswith("lost/") else SHOWN[task][metric].sign
         both = [(one[name], other[name]) for one, other in pairs if name in other]
         if len(both) == 1:
-            yield name, difference(*(both[0] if sign > 0 else both[0][::-1]))
+            found = difference(*(both[0] if sign > 0 else both[0][::-1]))
+            yield name, replace(found, method=f"{found.method} over test samples, one training")
         elif both:
             yield name, over_seeds([sign * (one.value - other.value) for one, other in both])
 
