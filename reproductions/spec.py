@@ -72,6 +72,11 @@ class Spec:
     folder: Path
     content: dict[str, Any]
 
+    def largest_tier(self, experiment: str, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
+        """The largest tier that has results of an experiment; None: there are none."""
+        tiers = [tier for tier in ("published", "cpu") if experiment in self.content["tiers"][tier]]
+        return next((t for t in tiers if any(row["experiment"] == experiment for row in results.get(t, []))), None)
+
     def jobs(self, tier: str, *, only: str = "", seeds: Sequence[int] | None = None) -> list[Job]:
         """The jobs of a tier, seed by seed, so that an early stop leaves whole rows of the tables.
 

@@ -145,8 +145,7 @@ def figures(spec: Spec, results: Results) -> list[Figure]:
     """Conflict by margin and by moment, and accuracy by budget; of the largest tier with results of an experiment."""
     made = []
     for experiment, content in spec.content["experiments"].items():
-        tiers = [tier for tier in ("published", "cpu") if experiment in spec.content["tiers"][tier]]
-        tier = next((t for t in tiers if any(row["experiment"] == experiment for row in results.get(t, []))), None)
+        tier = spec.largest_tier(experiment, results)
         if tier is None:
             continue
         rows = [row for row in results[tier] if row["experiment"] == experiment]

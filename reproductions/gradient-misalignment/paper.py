@@ -251,8 +251,7 @@ def figures(spec: Spec, results: Results) -> list[Figure]:
     """Accuracy by group and method, and what a step costs; of the largest tier with results of an experiment."""
     made = []
     for experiment, content in spec.content["experiments"].items():
-        tiers = [tier for tier in ("published", "cpu") if experiment in spec.content["tiers"][tier]]
-        tier = next((t for t in tiers if any(row["experiment"] == experiment for row in results.get(t, []))), None)
+        tier = spec.largest_tier(experiment, results)
         if tier is None:
             continue
         known = quantities(spec, tier, results[tier])

@@ -289,8 +289,7 @@ def figures(spec: Spec, results: Results) -> list[Figure]:
     """The matrix of attack space, task and encoder for each budget, of the largest tier with results."""
     made = []
     for experiment, content in spec.content["experiments"].items():
-        tiers = [tier for tier in ("published", "cpu") if experiment in spec.content["tiers"][tier]]
-        tier = next((t for t in tiers if any(row["experiment"] == experiment for row in results.get(t, []))), None)
+        tier = spec.largest_tier(experiment, results)
         if tier is None:
             continue
         rows = list(_rows(spec, {tier: results[tier]}, experiment))

@@ -104,7 +104,7 @@ class TaskJudge:
         """
         task = self.target.task
         if task.name == "segmentation":
-            right = ((output.argmax(1) == reference) & task.valid(reference)).flatten(1).sum(1)
+            right = task.right(output, reference).flatten(1).sum(1)
             return torch.stack([-right.to(value.dtype), value], 1)
         if task.name == "classification":
             return torch.stack([task.success(output, reference).to(value.dtype), value], 1)

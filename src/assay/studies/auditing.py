@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,16 +89,16 @@ def audit(
     progress = progress or Progress(enabled=False)
     examination = _examination(target, data, root, batch_size, progress)
     study = Study(path=Path(out), record=_record(suite, target, data, root, command))
-    _save(study)
+    save(study)
     try:
         for number, probe in enumerate(suite.probes, start=1):
             stage = progress.task(f"{number}/{len(suite.probes)} {probe.card.title}", total=len(data))
             _run_probe(probe, examination, study, command)
             stage.advance(len(data))
             stage.done()
-            _save(study)
+            save(study)
     except KeyboardInterrupt:
-        _save(study)
+        save(study)
         raise Incomplete(f"Stopped; what is done is kept in {out}. Run the same command to go on.") from None
     return _conclude(study, suite, data)
 
@@ -127,16 +127,28 @@ def _run_probe(probe: PlannedProbe, examination: Examination, study: Study, comm
         seeds={"root": examination.seed},
         command=list(command),
     )
+    fill(writer, entry, study, lambda: _measure(probe, examination, writer))
+
+
+def fill(writer: RunWriter, entry: dict[str, Any], study: Study, measure: Callable[[], None]) -> None:
+    """Do the work of a run unless it is done, and take its result, or why it failed, into the study.
+
+    Args:
+        writer: the opened run.
+        entry: the run's line in the record of the study.
+        study: what the run belongs to.
+        measure: finishes the run; what it raises is recorded, but for a RunError, which ends the study.
+    """
     entry.update(id=writer.id, status="incomplete")
     with writer:
         if not writer.finished:
             try:
-                _measure(probe, examination, writer)
+                measure()
             except RunError:
                 raise
             except Exception as error:
                 writer.fail(error)
-                entry["error"] = _sentence(error)
+                entry["error"] = sentence(error)
     run = load_run(writer.path)
     entry["status"] = run.status
     study.runs.append(run)
@@ -160,7 +172,7 @@ def _conclude(study: Study, suite: Suite, data: Dataset) -> Study:
             limited=len(data) if suite.data.limit == len(data) else None,
         ),
     )
-    _save(study)
+    save(study)
     record = read_json(study.path / RECORD)  # as it will be read whenever the report is made again
     study.report = write_report(study.path, study.runs, study=record, verdicts=study.verdicts)
     return study
@@ -183,9 +195,11 @@ def _record(suite: Suite, target: Target, data: Dataset, seed: int, command: Seq
     }
 
 
-def _save(study: Study) -> None:
+def save(study: Study) -> None:
+    """Write the record of a study."""
     write_atomic(make_folder(study.path) / RECORD, to_json(study.record))
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What went wrong, in words for the record."""
     return str(error) if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"

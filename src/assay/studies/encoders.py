@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..core.errors import AssayError, Incomplete, RunError, SettingError, did_you_mean
-from ..core.files import make_folder, read_json, to_json, write_atomic
+from ..core.errors import Incomplete, RunError, SettingError, did_you_mean
+from ..core.files import make_folder, read_json, write_atomic
 from ..core.progress import Progress
-from ..core.runs import RunWriter, load_run
+from ..core.runs import RunWriter
 from ..core.settings import as_dict, build
 from ..evasion.cross_task.probe import CARD, TASKS, Bench, CrossTask
 from ..evasion.cross_task.transfers import Transfers, images_digest
 from ..report import write_report
-from .auditing import RECORD, SCHEMA, Study
+from .auditing import RECORD, SCHEMA, Study, fill, save, sentence
 from .encoders_matrix import SUMS, write_matrix
 from .not_tested import not_tested_of_encoders
 
@@ -142,15 +142,15 @@ def evade_encoders(
     """
     progress = progress or Progress(enabled=False)
     study = Study(path=Path(out), record=_record(plan, command))
-    _save(study)
+    save(study)
     try:
         for encoder in plan.encoders:
             with _Shared(study.path, encoder, plan, progress) as shared:
                 for item in plan.tasks:
                     _run_pair(plan, encoder, item, study, shared, progress, command)
-                    _save(study)
+                    save(study)
     except KeyboardInterrupt:
-        _save(study)
+        save(study)
         raise Incomplete(f"Stopped; what is done is kept in {out}. Run the same command to go on.") from None
     failed = [entry for entry in study.record["runs"] if entry["status"] == "failed"]
     study.record["status"] = "failed" if failed else "ok"
@@ -160,7 +160,7 @@ def evade_encoders(
         study.record["runs"].insert(0, {"probe": matrix.method["name"], "id": matrix.id, "status": matrix.status})
     if not failed:
         shutil.rmtree(study.path / "features", ignore_errors=True)  # the heads that needed them are there
-    _save(study)
+    save(study)
     record = read_json(study.path / RECORD)
     study.report = write_report(study.path, study.runs, study=record, verdicts=[])
     return study
@@ -228,7 +228,7 @@ def _run_pair(
     except RunError:
         raise
     except Exception as error:
-        entry.update(status="failed", error=_sentence(error))
+        entry.update(status="failed", error=sentence(error))
         return
     writer = RunWriter.open(
         study.path / "runs",
@@ -240,19 +240,7 @@ def _run_pair(
         seeds={"root": plan.seed},
         command=command,
     )
-    entry["id"] = writer.id
-    with writer:
-        if not writer.finished:
-            try:
-                _measure(plan, encoder, item, heads, writer, shared, progress)
-            except RunError:
-                raise
-            except Exception as error:
-                writer.fail(error)
-                entry["error"] = _sentence(error)
-    run = load_run(writer.path)
-    entry["status"] = run.status
-    study.runs.append(run)
+    fill(writer, entry, study, lambda: _measure(plan, encoder, item, heads, writer, shared, progress))
 
 
 def _measure(
@@ -351,11 +339,3 @@ def _record(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
         "verdicts": [],
         "not_tested": not_tested_of_encoders(tasks, norm=settings.norm, names=[item.test.name for item in plan.tasks]),
     }
-
-
-def _save(study: Study) -> None:
-    write_atomic(make_folder(study.path) / RECORD, to_json(study.record))
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"

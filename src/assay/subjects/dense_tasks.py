@@ -107,15 +107,18 @@ class Segmentation:
             else reference != self.ignore_index
         )
 
+    def right(self, output: Tensor, reference: Tensor) -> Tensor:
+        """Which pixels count and are classified correctly: [B, H, W] bool."""
+        predicted = output.max(1).indices  # as argmax(1), in a fifth of the time on a CPU
+        return (predicted == reference) & self.valid(reference)
+
     def losses(self, output: Tensor, reference: Tensor) -> Tensor:
         """Mean cross-entropy over the pixels that count: [B]; 0 for an image without any."""
         return losses.ce(output, reference, ignore_index=self.ignore_index)
 
     def success(self, output: Tensor, reference: Tensor) -> Tensor:
         """Whether no pixel that counts is classified correctly any more: [B] bool; False for an image without any."""
-        valid = self.valid(reference)
-        right = (output.argmax(1) == reference) & valid
-        return ~right.flatten(1).any(1) & valid.flatten(1).any(1)
+        return ~self.right(output, reference).flatten(1).any(1) & self.valid(reference).flatten(1).any(1)
 
 
 @dataclass(frozen=True)
