@@ -16,6 +16,7 @@ REPRODUCE_ARGS ?= --tier cpu --write
 VENV := .venv
 BENCH := .venv-bench
 PIP := -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
+KERNEL := $(wildcard src/assay/watermark/kernel/csrc/*.[ch])
 TREE := src tests docs benchmarks reproductions
 
 .PHONY: help audit test lint docs docs-outputs reproduce bench bench-environment clean
@@ -53,22 +54,23 @@ bench-environment: $(BENCH)/.installed
 
 clean:  ## remove environments, caches and built pages; runs stay
 	rm -rf $(VENV) $(BENCH) build dist docs/_build src/*.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -f src/assay/watermark/kernel/_native.*
 	find $(TREE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pyproject.toml and constraints.txt decide what is installed; a change of either installs again.
+# pyproject.toml, constraints.txt and the C kernel decide what is installed; a change of any installs again.
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing assay into $(VENV) (once; the first time this downloads PyTorch) ..."
 	@$(VENV)/bin/python $(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing assay and its development tools into $(VENV) (once; the first time this downloads PyTorch) ..."
 	@$(VENV)/bin/python $(PIP) -e '.[dev]'
 	@touch $(VENV)/.installed $@
 
 # torchattacks declares torchvision, which nothing that is measured needs.
-$(BENCH)/.installed: pyproject.toml constraints.txt | $(BENCH)/bin/python
+$(BENCH)/.installed: pyproject.toml constraints.txt $(KERNEL) | $(BENCH)/bin/python
 	@echo "Installing assay and its peers into $(BENCH) (once) ..."
 	@$(BENCH)/bin/python $(PIP) -e '.[bench]'
 	@$(BENCH)/bin/python $(PIP) --no-deps torchattacks

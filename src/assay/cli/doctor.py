@@ -38,7 +38,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; the exit code is 2 if something needed is wrong."""
-    rows = [*_packages(), *_extras(), *_compute(), _writable(Path(arguments.out))]
+    rows = [*_packages(), *_extras(), *_compute(), _kernel(), _writable(Path(arguments.out))]
     table("assay doctor", ["what", "state", "found"], rows)
     return EXIT_BAD_INPUT if any(state == "WRONG" for _, state, _ in rows) else EXIT_OK
 
@@ -75,6 +75,19 @@ def _compute() -> list[list[str]]:
     limit = os.environ.get("OMP_NUM_THREADS", "not set")
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores (OMP_NUM_THREADS={limit})"
     return [["devices", "ok", ", ".join(["cpu", *gpus])], ["threads", "ok", threads]]
+
+
+def _kernel() -> list[str]:
+    """Whether the watermark's C kernel was built; without it NumPy gives the same results, some ten times slower."""
+    try:
+        from ..watermark.kernel import backend, problem
+    except ImportError as error:
+        return ["watermark kernel", "WRONG", f"cannot be imported: {error}"]
+    if backend() == "c":
+        return ["watermark kernel", "ok", "C"]
+    why = problem() or "ASSAY_KERNEL=numpy is set"
+    remedy = "" if not problem() else "; for speed, install a C compiler and install assay-ml again"
+    return ["watermark kernel", "absent", f"NumPy runs instead ({why}){remedy}"]
 
 
 def _writable(folder: Path) -> list[str]:
