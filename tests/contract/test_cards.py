@@ -13,7 +13,15 @@ from assay.core.methods import CONCERNS, MethodCard, card, cards, settings_of
 from assay.core.settings import as_dict, build, fields_of
 
 CARDS = cards()
-DOES = {"attack": "stages", "objective": "aims", "recipe": "step", "probe": "measure", "head": "preset"}
+DOES = {
+    "attack": "stages",
+    "objective": "aims",
+    "recipe": "step",
+    "probe": "measure",
+    "head": "preset",
+    "watermark": "build",
+    "edit": "apply",
+}
 KINDS = set(DOES)
 
 

@@ -13,6 +13,8 @@ KINDS = {
     "objective": "Objectives of attacks",
     "recipe": "Recipes",
     "head": "Heads on frozen encoders",
+    "watermark": "Watermarks for generated text",
+    "edit": "Edits of text, as attacks on a watermark",
 }
 SUITES = {"suite": "Suites"}
 

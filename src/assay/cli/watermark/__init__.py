@@ -1,0 +1,47 @@
+"""Mark the text of a language model, and tell marked text from any other."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from ...core.errors import SettingError, did_you_mean
+from ..common import command_line
+
+ACTIONS = {
+    "demo": "train a small language model, mark its text and detect it: one command, no network",
+    "generate": "continue prompts with a model whose output carries the mark",
+    "detect": "tell whether texts carry a mark",
+    "scan": "find marked passages in a large corpus",
+    "plan": "tell how many tokens a detection needs",
+    "roc": "measure how well marked text is told from other text",
+    "attack": "measure what is left of the mark after edits",
+    "calibrate": "check on your own human text that p-values mean what they say",
+    "serve": "answer detection requests over HTTP",
+}
+
+
+def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Flags of ``assay watermark ACTION``."""
+    if not words or words[0].startswith("-"):
+        parser.add_argument("action", metavar="ACTION", help="one of the actions below")
+        width = max(map(len, ACTIONS))
+        rows = [f"  {name:<{width}}  {text}" for name, text in ACTIONS.items()]
+        parser.epilog = "\n".join(["actions:", *rows, "", "'assay watermark ACTION --help' explains an action."])
+        return parser.parse_args(words)
+    action = words[0]
+    if action not in ACTIONS:
+        raise SettingError(f"There is no action {action!r} of 'assay watermark'.{did_you_mean(action, ACTIONS)}")
+    parser.prog = f"assay watermark {action}"
+    module = importlib.import_module(f"{__name__}.{action}")
+    parser.description = module.__doc__
+    module.flags(parser)
+    arguments = parser.parse_args(words[1:])
+    arguments.work = module.run
+    arguments.command = command_line("watermark", words)
+    return arguments
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked."""
+    return int(arguments.work(arguments))
