@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .detection import Detection
+    from .payload import Decoded
     from .schemes.base import Scheme
+    from .windows import WindowDetection
 
 _UNSET: Any = type("Public", (), {"__repr__": lambda self: str(DEFAULT_KEY)})()
 
@@ -220,30 +222,61 @@ class Watermark(Keyed):
         strict: bool | None = None,
         entropies: Any = None,
         weights: Any = None,
-        **options: Any,
+        entropy_threshold: float | None = None,
     ) -> Detection:
         """Evidence for this mark in one text; see :func:`.detection.detect`."""
         from .detection import detect
 
-        given = {"unique_ngrams": unique_ngrams, "strict": strict, "entropies": entropies, "weights": weights}
-        return detect(self.scheme, ids, **given, **options)
+        return detect(
+            self.scheme,
+            ids,
+            unique_ngrams=unique_ngrams,
+            strict=strict,
+            entropies=entropies,
+            weights=weights,
+            entropy_threshold=entropy_threshold,
+        )
 
     def detect_many(
-        self, texts: Iterable[Any], unique_ngrams: bool = True, strict: bool | None = None, **options: Any
+        self,
+        texts: Iterable[Any],
+        unique_ngrams: bool = True,
+        strict: bool | None = None,
+        entropies: Iterable[Any] | None = None,
+        weights: Iterable[Any] | None = None,
+        entropy_threshold: float | None = None,
     ) -> list[Detection]:
         """Evidence in any number of texts of any lengths; see :func:`.detection.detect_many`."""
         from .detection import detect_many
 
-        return detect_many(self.scheme, texts, unique_ngrams=unique_ngrams, strict=strict, **options)
+        return detect_many(
+            self.scheme,
+            texts,
+            unique_ngrams=unique_ngrams,
+            strict=strict,
+            entropies=entropies,
+            weights=weights,
+            entropy_threshold=entropy_threshold,
+        )
 
-    def detect_windows(self, ids: Any, sizes: Any = "max", **options: Any) -> Any:
+    def detect_windows(
+        self,
+        ids: Any,
+        sizes: str | int | Iterable[int] = "max",
+        *,
+        unique_ngrams: bool = True,
+        strict: bool | None = None,
+    ) -> WindowDetection:
         """The strongest passage of a text, with a calibrated p-value; see :func:`.windows.detect_windows`."""
         from .windows import detect_windows
 
-        return detect_windows(self.scheme, ids, sizes=sizes, **options)
+        return detect_windows(self.scheme, ids, sizes, unique_ngrams=unique_ngrams, strict=strict)
 
-    def decode(self, ids: Any, **options: Any) -> Any:
-        """The payload of a text; see :func:`.payload.decode`."""
+    def decode(
+        self, ids: Any, *, bits: int | None = None, unique_ngrams: bool = True, strict: bool | None = None
+    ) -> Decoded:
+        """The payload of a text, of ``bits`` bits (default: those of the settings); see :func:`.payload.decode`."""
         from .payload import decode
 
-        return decode(self.scheme, ids, bits=self.settings.payload_bits, **options)
+        bits = self.settings.payload_bits if bits is None else bits
+        return decode(self.scheme, ids, bits=bits, unique_ngrams=unique_ngrams, strict=strict)
