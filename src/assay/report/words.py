@@ -91,6 +91,7 @@ QUANTITIES = {
 }
 SHORT_FORMS = {
     "absrel": "AbsRel",
+    "auc": "AUC",
     "iou": "IoU",
     "rmse": "RMSE",
     "silog": "SILog",
@@ -99,6 +100,7 @@ SHORT_FORMS = {
     "delta2": "δ2",
     "delta3": "δ3",
 }
+THRESHOLDS = {"p": "p ≤", "fpr": "a false positive rate of"}
 ATTACKED = "Each image counts with the attack that hurt it most; attacks can only find errors."
 
 
@@ -136,6 +138,8 @@ def metric_title(name: str) -> str:
     ['Robust accuracy at L∞ 8/255', 'Median distance in L2', 'Accuracy gap (group)']
     >>> metric_title("clean_mean_iou")
     'Clean mean IoU'
+    >>> metric_title("true_positive_rate@p:0.001"), metric_title("auc")
+    ('True positive rate at p ≤ 0.001', 'AUC')
     """
     base, _, suffix = name.partition("@")
     words = " ".join(SHORT_FORMS.get(word, word) for word in base.strip().replace("abs_rel", "absrel").split("_"))
@@ -143,6 +147,8 @@ def metric_title(name: str) -> str:
     if not suffix:
         return title
     norm, colon, budget = suffix.partition(":")
+    if norm in THRESHOLDS and colon:
+        return f"{title} at {THRESHOLDS[norm]} {budget}"
     if norm not in NORM_SYMBOLS:
         return f"{title} ({suffix})"
     return f"{title} at {NORM_SYMBOLS[norm]} {budget}" if colon else f"{title} in {NORM_SYMBOLS[norm]}"

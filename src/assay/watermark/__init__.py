@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .watermark import Watermark
 
 METHODS: tuple[str, ...] = (
+    "rates",
+    "attacked",
+    "null",
     "schemes.kgw",
     "schemes.huggingface",
     "schemes.unigram",
