@@ -19,6 +19,7 @@ from assay.training.job import as_recipe
 
 RECIPES = ["standard", "adversarial", "trades", "mart"]
 OF_ENCODERS = ["simsiam", "dino", "deacl", "dense-deacl"]
+OF_LANGUAGE = ["causal-lm"]
 ADVERSARIAL = [Adversarial, Trades, Mart]
 
 
@@ -134,8 +135,8 @@ def test_passes_are_counted_as_documented(ready, recipe: int, forward: int, back
 
 def test_recipes_are_listed_with_their_papers() -> None:
     listed = {card.name: card for card in cards("recipe") if card.module.startswith("assay.training.")}
-    assert list(listed) == [*RECIPES, *OF_ENCODERS]
-    assert {name for name, card in listed.items() if card.citation} == {*RECIPES[1:], *OF_ENCODERS}
+    assert list(listed) == [*RECIPES, *OF_ENCODERS, *OF_LANGUAGE]
+    assert {name for name, card in listed.items() if card.citation} == {*RECIPES[1:], *OF_ENCODERS, *OF_LANGUAGE}
     assert [settings_of(listed[name]) for name in RECIPES] == [Standard, *ADVERSARIAL]
 
 

@@ -1,4 +1,4 @@
-"""Train a network by a named recipe: a classifier on labelled images, or an encoder without labels.
+"""Train a network by a named recipe: a classifier, an encoder without labels, or a language model on texts.
 
 Stop it when you like: the same command goes on to the same result, bit for bit.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DataError, SettingError, did_you_mean
 from ..core.methods import MethodCard, card, cards, settings_of
 from .common import add_data_flags, command_line, read_data, reading, seed_number, whole
 from .flags import add_settings_flags, destination, settings_from
 from .output import byline, metric_rows, sentences, show_findings, table
+from .train_texts import add_text_data_flags, read_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +63,11 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
         metavar="every=N",
         help="keep the weights every N steps (--watch N), and run 'assay dynamics' on the training data at the end",
     )
-    unlabelled = "" if kind.product.labelled else UNLABELLED_HELP
-    add_data_flags(parser, default=None, default_split="train", help=unlabelled)
+    if kind.product.reads == "texts":
+        add_text_data_flags(parser)
+    else:
+        unlabelled = "" if kind.product.labelled else UNLABELLED_HELP
+        add_data_flags(parser, default=None, default_split="train", help=unlabelled)
     add_settings_flags(parser, kind, title=f"recipe {recipe.name}")
     add_settings_flags(parser, TrainSettings, title="training", base=kind.usual)
     arguments = parser.parse_args(words[1:])
@@ -88,14 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = settings_from(arguments, kind, preset.recipe if preset else None)
     settings = settings_from(arguments, TrainSettings, preset.training if preset else kind.usual)
     network = arguments.network or (preset.network if preset else None) or kind.product.network
-    read = read_data if kind.product.labelled else read_images
-    data = training_data(arguments, read)
-    validation = read(arguments, split=arguments.validation) if arguments.validation else None
-    what = {"data": data, "network": network, "validation": validation, "settings": settings, "seed": arguments.seed}
+    what = {"network": network, "settings": settings, "seed": arguments.seed, **read_for(arguments, kind, recipe)}
     if arguments.dry_run:
         ahead = forecast(recipe, **what)
         trained = getattr(recipe, "encoder", network)
-        print(f"{arguments.card.title} of {trained} on {len(data)} samples: {ahead}.")
+        print(f"{arguments.card.title} of {trained} on {len(what['data'])} samples: {ahead}.")
         if preset:
             print(f"Preset {arguments.preset}: {preset.remark}")
         sentences(ahead.outlook)
@@ -112,8 +113,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.watch_boundary and os.environ.get("RANK", "0") == "0":
         from .dynamics import watch
 
-        return watch(arguments, done.path, data)
+        return watch(arguments, done.path, what["data"])
     return 0
+
+
+def read_for(arguments: argparse.Namespace, kind: type[Recipe], recipe: Any) -> dict[str, Any]:
+    """Training and validation data of the kind that the recipe learns from."""
+    if kind.product.reads == "texts":
+        return read_tokens(arguments, recipe)
+    read = read_data if kind.product.labelled else read_images
+    validation = read(arguments, split=arguments.validation) if arguments.validation else None
+    return {"data": training_data(arguments, read), "validation": validation}
 
 
 def preset_of(kind: type[Recipe], name: str | None) -> Preset | None:

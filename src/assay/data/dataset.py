@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +32,12 @@ class Dataset:
         sample_ids: int64 [N], the row number of each sample in the source.
         groups: text [N], the stratum of each sample, or ``None``.
         notes: plain sentences on what was done to the data on the way in.
+
+    Attributes:
+        holds: ``"images"``, or what a kind of Dataset has in their place.
     """
+
+    holds: ClassVar[str] = "images"
 
     name: str
     source: str

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .dense_tasks import Depth, Embedding, Segmentation
     from .encoders import Encoder, encoder
     from .examination import Examination
+    from .language import LanguageModel, load_language_model
     from .loaders import load_target
     from .networks import NETWORKS, build_network
     from .target import Target
@@ -26,12 +27,14 @@ __all__ = [
     "Encoder",
     "Examination",
     "Features",
+    "LanguageModel",
     "Normalize",
     "Segmentation",
     "Target",
     "build_backbone",
     "build_network",
     "encoder",
+    "load_language_model",
     "load_target",
 ]
 
@@ -47,7 +50,9 @@ __getattr__, __dir__ = lazy(
         "NETWORKS": ".networks",
         "Segmentation": ".dense_tasks",
         "build_backbone": ".backbones",
+        "LanguageModel": ".language",
         "encoder": ".encoders",
+        "load_language_model": ".language",
         "Classification": ".tasks",
         "Examination": ".examination",
         "Normalize": ".tasks",

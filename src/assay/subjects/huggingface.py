@@ -58,7 +58,14 @@ def load_classifier(
     return target
 
 
-def pretrained(auto: str, name: str, *, what: str, unused: Callable[[str], bool] = lambda key: False) -> Any:
+def pretrained(
+    auto: str,
+    name: str,
+    *,
+    what: str,
+    unused: Callable[[str], bool] = lambda key: False,
+    safetensors: bool | None = None,
+) -> Any:
     """A model of transformers in float32 and evaluation mode; code that comes with it is never run.
 
     Args:
@@ -66,6 +73,7 @@ def pretrained(auto: str, name: str, *, what: str, unused: Callable[[str], bool]
         name: a folder, read without the network, or an id.
         what: what is wanted, for errors: ``"an image classifier"``.
         unused: says of a tensor's name whether it may be absent from the file, because it is not used.
+        safetensors: True refuses weights in any other format; None prefers them.
 
     Raises:
         MissingExtra: transformers is not installed.
@@ -76,14 +84,18 @@ def pretrained(auto: str, name: str, *, what: str, unused: Callable[[str], bool]
     if not local and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise ModelError(f"There is no folder {name!r} for 'hf:{name}'. Check the path.")
     try:
-        with _quietly(transformers):
+        with quietly(transformers):
             model, info = getattr(transformers, auto).from_pretrained(
-                name, local_files_only=local, trust_remote_code=False, output_loading_info=True
+                name,
+                local_files_only=local,
+                trust_remote_code=False,
+                use_safetensors=safetensors,
+                output_loading_info=True,
             )
     except Exception as error:  # transformers raises many kinds for files that are missing, damaged or of another task
         where = "" if local else " There is no such folder either."
         raise ModelError(
-            f"'hf:{name}' cannot be loaded as {what}: {_first_line(error)}.{where} "
+            f"'hf:{name}' cannot be loaded as {what}: {first_line(error)}.{where} "
             f"Needed: config.json and model.safetensors of {what}."
         ) from error
     lacking = [str(key) for key in (*sorted(info.get("missing_keys", ())), *info.get("mismatched_keys", ()))]
@@ -234,12 +246,12 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager
-def _quietly(transformers: Any) -> Iterator[None]:
+def quietly(transformers: Any) -> Iterator[None]:
     """No progress bars, no load reports (what matters of them becomes an error), no trace in the random state."""
     logging = transformers.utils.logging
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

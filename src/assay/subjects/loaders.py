@@ -197,6 +197,8 @@ def _from_run(folder: str, *, preprocess: Normalize | None, image_shape: tuple[i
             "Repeat the 'assay train' command to finish it, or write 'hf:FOLDER' for a transformers model."
         )
     about = read_json(path / MODEL)
+    if isinstance(about, dict) and about.get("kind") == "causal-lm":
+        raise ModelError(f"{folder!r} holds a language model, and images are to be classified. See 'assay watermark'.")
     lacking = [name for name in MODEL_FIELDS if not isinstance(about, dict) or name not in about]
     if lacking:
         raise ModelError(f"{str(path / MODEL)!r} is damaged: it lacks {', '.join(lacking)}. Repeat the training.")

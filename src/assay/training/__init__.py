@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .encoders.dino import Dino
     from .encoders.simsiam import SimSiam
     from .job import TrainSettings
+    from .language.causal_lm import CausalLM
     from .loop import train
     from .mart import Mart
     from .recipe import Recipe
@@ -30,11 +31,13 @@ METHODS = (
     "encoders.deacl",
     "encoders.dense_deacl",
     "heads.settings",
+    "language.causal_lm",
 )
 
 __all__ = [
     "METHODS",
     "Adversarial",
+    "CausalLM",
     "DeACL",
     "DenseDeACL",
     "Dino",
@@ -53,6 +56,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "Adversarial": ".adversarial",
+        "CausalLM": ".language.causal_lm",
         "DeACL": ".encoders.deacl",
         "DenseDeACL": ".encoders.dense_deacl",
         "Dino": ".encoders.dino",

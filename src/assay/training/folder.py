@@ -146,7 +146,8 @@ def write_model(out: Path, job: Job, weights: Mapping[str, Tensor]) -> None:
     """The model that loaders read: description first, weights last."""
     write_atomic(out / MODEL, to_json(job.product.record(job)))
     kept = job.product.exported(weights)
-    write_atomic(out / WEIGHTS, safetensors.torch.save({name: value.contiguous() for name, value in kept.items()}))
+    tensors = {name: value.contiguous() for name, value in kept.items()}
+    write_atomic(out / WEIGHTS, safetensors.torch.save(tensors, {"format": "pt"}))  # transformers asks for the format
 
 
 def finish(

@@ -68,13 +68,18 @@ class Job:
     seed: int
 
     def __post_init__(self) -> None:
+        if self.data.holds != self.product.reads:
+            raise DataError(
+                f"The recipe {self.card.name!r} learns from {self.product.reads}, and the data {self.data.name!r} hold "
+                f"{self.data.holds}. Choose another recipe, or other data."
+            )
         self.product.check(self)
         if not len(self.data):
             raise DataError("The training data are empty; at least one sample is needed.")
         other = self.validation
         if other is not None and (other.shape, other.class_names) != (self.data.shape, self.data.class_names):
             raise DataError(
-                f"Training and validation data do not match: images {self.data.shape} and {other.shape}, "
+                f"Training and validation data do not match: {self.data.holds} {self.data.shape} and {other.shape}, "
                 f"{self.data.num_classes} and {other.num_classes} classes. "
                 "Both need one shape and the same class names."
             )

@@ -24,12 +24,14 @@ class Product:
     Attributes:
         network: the name of the network that is trained where none is given.
         labelled: whether the training data need labels.
+        reads: ``"images"`` or ``"texts"``, what the data must hold.
         measures: what validation measures that weights may be chosen by.
         examine: the command line that examines the result, for data of this name.
     """
 
     network = "small-cnn"
     labelled = True
+    reads = "images"
     measures: tuple[str, ...] = ("accuracy", "loss", "robust_accuracy")
     examine = "assay audit --model run:{out} --data {data}"
 

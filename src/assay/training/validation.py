@@ -59,10 +59,12 @@ class Validator:
     Attributes:
         name: prefix of its columns in the history.
         rows: numbers a sample that :meth:`columns` returns.
+        batch: samples at once, in each process.
     """
 
     name = "validation"
     rows = 3
+    batch = BATCH
 
     def __init__(self, job: Job, state: TrainState, data: Dataset) -> None:
         accelerator = state.accelerator
@@ -70,7 +72,7 @@ class Validator:
         self.adversary = job.recipe.adversary()
         self.batches = Batches(
             data,
-            size=BATCH * accelerator.num_processes,
+            size=self.batch * accelerator.num_processes,
             seed=job.seed,
             names=("validation",),
             device=accelerator.device,

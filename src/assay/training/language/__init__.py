@@ -1,0 +1,1 @@
+"""Language models trained from random weights, through the one training loop."""
