@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.special import gammaincc
 
 from assay.core.errors import DataError, SettingError
@@ -303,7 +305,44 @@ def test_a_list_that_many_contexts_share_is_no_new_evidence_in_strict_mode() -> 
     rng = np.random.default_rng(5)
     docs = [rng.integers(0, 6, 150) for _ in range(300)]
     mark = Watermark("hf-lefthash", vocab_size=40, gamma=0.25, context_width=4, key=5)
-    loose = [one.p_value for one in mark.detect_many(docs)]
-    assert np.mean(np.array(loose) <= 0.01) > 0.05 or np.mean(np.array(loose) >= 0.99) > 0.05
+    found = mark.detect_many(docs)
+    naive = np.array([stats.binom.sf(one.green - 1, one.scored, 0.25) for one in found])
+    assert np.mean(naive <= 0.01) > 0.05 or np.mean(naive >= 0.99) > 0.05
     strict = mark.detect_many(docs, strict=True)
     assert max(one.scored for one in strict) <= 36
+
+
+def zipf_texts(count: int, tokens: int, vocab_size: int) -> list[np.ndarray]:
+    """Texts with few frequent ids, as language has: different n-grams often have the same least hash."""
+    rng = np.random.default_rng(3)
+    weights = 1 / np.arange(1, vocab_size + 1)
+    return [rng.choice(vocab_size, tokens, p=weights / weights.sum()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ["selfhash", "minhash", "skipgram", "hf-selfhash", "hf-lefthash"])
+def test_unmarked_text_of_frequent_ids_is_not_called_marked_too_often(name: str) -> None:
+    """Different n-grams share lookups there; with a plain binomial selfhash errs at 0.01 in 1 of 30 texts."""
+    width = {"context_width": 4} if name.startswith("hf") else {}
+    texts = zipf_texts(25, 150, 300)
+    logs = [
+        found.log10_p
+        for key in range(1, 41)
+        for found in detect_many(Watermark(name, vocab_size=300, key=key, **width).scheme, texts)
+    ]
+    for alpha in (0.1, 0.01):
+        small = int((np.array(logs) <= np.log10(alpha)).sum())
+        assert stats.binom.sf(small - 1, len(logs), alpha) > 1e-4, f"{small} of {len(logs)} at {alpha}"
+
+
+def test_shared_lookups_are_weighed_in_the_p_value_alone() -> None:
+    """Scored and green are those that are published; the p-value is that of a weighted sum, by enumeration."""
+    scheme = Watermark("skipgram", vocab_size=50, gamma=0.25, key=5).scheme  # the list hangs on the first id of five
+    ids = [7, 1, 2, 3, 4, 9, 7, 5, 6, 8, 10, 9, 7, 11, 12, 13, 14, 20]
+    found = detect(scheme, ids)
+    assert found.scored == len(ids) - 5
+    grams = [(ids[i], ids[i + 5]) for i in range(len(ids) - 5)]
+    shared = np.array([grams.count(gram) for gram in sorted(set(grams))])
+    assert sorted(shared)[-1] == 2
+    outcomes = np.array(list(itertools.product((0, 1), repeat=len(shared))))
+    chances = np.prod(np.where(outcomes == 1, 0.25, 0.75), axis=1)
+    assert found.p_value == pytest.approx(chances[outcomes @ shared >= found.green].sum(), rel=1e-9)

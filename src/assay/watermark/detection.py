@@ -14,7 +14,7 @@ from .ngrams import Ngrams, as_ids, counted_once, distinct_lookups, ngrams_of
 from .schemes.base import EXPONENTIAL
 from .statistics import Null, normal_tail
 from .theory import TYPICAL_CHOICES, choices_entropy, tokens_needed, tokens_needed_gumbel
-from .weighting import weighted_log_tail
+from .weighting import lattice_tail, weighted_log_tail
 
 if TYPE_CHECKING:
     from .schemes.base import Scheme
@@ -179,15 +179,18 @@ def detect(
 
     With g green among T n-grams that count, ``z = (g - γT) / sqrt(γ(1-γ)T)``, and the p-value is
     ``P(X >= g)`` for X ~ Binomial(T, γ); hypergeometric where one list serves every context and each token counts
-    once; for exponential scores ``P(Gamma(T, 1) >= Σ -ln(1-u))``.
+    once; for exponential scores ``P(Gamma(T, 1) >= Σ -ln(1-u))``. Different n-grams may look the same token up in the
+    same list (selfhash, minhash, skipgram: the list hangs on few of the ids); they score alike, and X is then
+    ``Σ m_i B_i`` with B_i ~ Bernoulli(γ), m_i the n-grams that share lookup i. A binomial would call real text
+    marked several times too often there.
 
     Args:
         scheme: the keyed rule.
         ids: token ids without the prompt and without a leading BOS: list, array or tensor [T] (or [1, T]).
         unique_ngrams: count each n-gram once. Without it repetitions make p-values too small.
         strict: count each context once, whatever token follows, and each token once in each list, where different
-            contexts lead to one list (minhash; hf-lefthash with a wide context): then p-values are exact for any
-            text. None: as is usual for the scheme, which is without for those that published code counts without.
+            contexts lead to one list. None: as is usual for the scheme, which is without for those that published code
+            counts without.
         entropies: float [T], entropy of the distribution each token was drawn from; tokens below the threshold do not
             count, nor do those where it is NaN.
         weights: float [T], >= 0: how much each token counts. Then z and p-value are those of the weighted sum.
@@ -289,6 +292,7 @@ def score_texts(
     among: list[np.ndarray] | None = None,
     first: int = 0,
     shift: int | None = None,
+    independent: bool = False,
 ) -> Scores:
     """Score every n-gram of a block of texts and tell which count: the part all detections share.
 
@@ -299,6 +303,7 @@ def score_texts(
         among: for each text bool [T], the tokens that may count.
         first: number of the first text, for messages.
         shift: as for ``Scheme.score``; None: that of the payload in the settings.
+        independent: of n-grams that look the same token up in the same list only the first counts; strict implies it.
     """
     if strict and not unique_ngrams:
         raise SettingError("strict is True and unique_ngrams False; strict says which n-grams are the same one.")
@@ -308,9 +313,9 @@ def score_texts(
     if unique_ngrams:
         strict = bool(scheme.strict) if strict is None else strict
         counted = counted_once(ngrams, strict=strict, among=allowed)
-        seeds = getattr(scheme, "seeds", None)
-        if strict and seeds is not None:
-            counted = distinct_lookups(ngrams, seeds(ngrams.rows if scheme.self_salt else ngrams.contexts), counted)
+        lists = _lists(scheme, ngrams) if strict or independent else None
+        if lists is not None:
+            counted = distinct_lookups(ngrams, lists, counted)
     else:
         counted = np.ones(len(ngrams), dtype=bool) if allowed is None else allowed
     distinct = unique_ngrams and not ngrams.preceding
@@ -345,6 +350,8 @@ def _block(
     score = np.bincount(made.ngrams.texts, made.values * made.counted, len(texts)) if exponential else green
     if weights is None:
         z, log_p = null.z(score, scored), _log_tails(null, score, scored, made.distinct)
+        if unique_ngrams:
+            _respect_shared_lookups(scheme, made, null, score, log_p)
     else:
         score, z, log_p = _weighted(null, made, _floats("weights", weights, texts, first))
     columns = (z, log_p, normal_tail(z), score, green, scored)
@@ -370,6 +377,30 @@ def _log_tails(null: Null, score: np.ndarray, count: np.ndarray, distinct: bool)
     width = int(score.max()) + 1
     pairs, inverse = np.unique(count * width + score, return_inverse=True)
     return null.log_tail(pairs % width, pairs // width, distinct=distinct)[inverse]
+
+
+def _lists(scheme: Scheme, ngrams: Ngrams) -> np.ndarray | None:
+    """Seed of the list each n-gram is looked up in; None where distinct n-grams always mean distinct lookups."""
+    seeds = getattr(scheme, "seeds", None)
+    if seeds is None or scheme.preceding + scheme.self_salt < 2:
+        return None
+    found: np.ndarray = seeds(ngrams.rows if scheme.self_salt else ngrams.contexts)
+    return found
+
+
+def _respect_shared_lookups(scheme: Scheme, made: Scores, null: Null, score: np.ndarray, log_p: np.ndarray) -> None:
+    """Correct ``log_p`` of texts in which several n-grams that count look the same token up in the same list."""
+    lists = _lists(scheme, made.ngrams)
+    if lists is None:
+        return
+    ngrams, counted = made.ngrams, made.counted
+    repeated = counted & ~distinct_lookups(ngrams, lists, counted)
+    for text in np.unique(ngrams.texts[repeated]).tolist():
+        part = slice(int(ngrams.bounds[text]), int(ngrams.bounds[text + 1]))
+        chosen = counted[part]
+        rows = np.stack([lists[part][chosen].astype(np.int64) & 0xFFFFFFFF, ngrams.targets[part][chosen]])
+        _, shared = np.unique(rows, axis=1, return_counts=True)
+        log_p[text] = lattice_tail(*np.unique(shared, return_counts=True), null.gamma, int(score[text]))
 
 
 def _weighted(null: Null, made: Scores, weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -79,7 +79,7 @@ def decode(
             f"At most {settings.vocab_size.bit_length() - 1} bits fit."
         )
     null = Null.of(scheme)
-    made = score_texts(scheme, [as_ids(ids)], unique_ngrams=unique_ngrams, strict=strict, shift=0)
+    made = score_texts(scheme, [as_ids(ids)], unique_ngrams=unique_ngrams, strict=strict, shift=0, independent=True)
     contexts, targets = made.ngrams.contexts[made.counted], made.ngrams.targets[made.counted]
     scores = message_scores(scheme, contexts, targets, messages)
     best = int(np.argmax(scores))

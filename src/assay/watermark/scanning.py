@@ -92,7 +92,7 @@ def scan(scheme: Scheme, texts: Sequence[np.ndarray], *, fpr: float, sizes: Sequ
     wanted = np.unique(np.asarray(sizes, dtype=np.int64))
     if not len(wanted) or wanted[0] < 1:
         raise SettingError("Window sizes are whole numbers from 1 up, at least one.")
-    made = score_texts(scheme, list(texts))
+    made = score_texts(scheme, list(texts), independent=True)
     gamma, found = float(scheme.gamma), []
     for number, text in enumerate(texts):
         part = slice(int(made.ngrams.bounds[number]), int(made.ngrams.bounds[number + 1]))

@@ -101,7 +101,8 @@ def detect_windows(
 ) -> WindowDetection:
     """Find the window of a text whose z is largest.
 
-    The n-grams that count stand in a row, in order of first occurrence; ``z(a, w)`` is that of those from a to a + w,
+    The n-grams that count stand in a row, in order of first occurrence (of those that look the same token up in the
+    same list, the first); ``z(a, w)`` is that of those from a to a + w,
     and the window with the largest is taken; of equals the longest, then the earliest. Exponential scores have a
     heavy tail, and single tokens would have the largest z: with them the window with the smallest
     ``P(Gamma(w, 1) >= S)`` is taken, and z is its ``(S - w) / sqrt(w)``. Where one list serves every context, the
@@ -130,7 +131,7 @@ def detect_windows(
     (60, 80, 'marked')
     """
     null = Null.of(scheme)
-    made = score_texts(scheme, [as_ids(ids)], unique_ngrams=unique_ngrams, strict=strict)
+    made = score_texts(scheme, [as_ids(ids)], unique_ngrams=unique_ngrams, strict=strict, independent=True)
     places = np.flatnonzero(made.counted)
     length = len(places)
     name, widths = window_sizes(sizes, length, longest=LONGEST[null.kind])
