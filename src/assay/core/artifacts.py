@@ -1,4 +1,4 @@
-"""What lies beside a run's record: the sample table, figure data and pictures, as bytes and back."""
+"""What lies beside a run's record: the sample table, figure data, pictures and texts, as bytes and back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import InputError
 from .files import to_json
+from .passages import Passage, Passages
 from .pictures import levels
 from .probes import ColourScale, Column, Figure, Gallery, Mark, Measurement, PanelRow, Panels, Series
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 SAMPLES = "samples.parquet"
 GALLERY = ("artifacts/gallery.npz", "artifacts/gallery.json")
 PANELS = ("artifacts/panels.npz", "artifacts/panels.json")
+PASSAGES = "artifacts/passages.json"
 _FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,6 +37,8 @@ def pack(sample_ids: Sequence[int] | np.ndarray, measurement: Measurement) -> di
         files |= pack_gallery(measurement.gallery)
     if measurement.panels:
         files |= pack_panels(measurement.panels)
+    if measurement.passages:
+        files[PASSAGES] = pack_passages(measurement.passages)
     return files
 
 
@@ -144,6 +148,19 @@ def unpack_panels(arrays: bytes, texts: bytes) -> list[Panels]:
             scale = None if values["scale"] is None else rebuild(ColourScale, values["scale"])
             panels.append(rebuild(Panels, {**values, "rows": rows, "scale": scale}))
     return panels
+
+
+def pack_passages(passages: Sequence[Passages]) -> bytes:
+    """Texts and the marks of their tokens as JSON."""
+    return to_json([dataclasses.asdict(one) for one in passages]).encode()
+
+
+def unpack_passages(content: bytes) -> list[Passages]:
+    """The passages that ``pack_passages`` wrote."""
+    return [
+        rebuild(Passages, {**values, "rows": [rebuild(Passage, row) for row in values["rows"]]})
+        for values in json.loads(content)
+    ]
 
 
 def rebuild(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError, did_you_mean
+from .passages import Passages
 
 if TYPE_CHECKING:
     from .estimates import Estimate
@@ -399,6 +400,7 @@ class Measurement:
         cost: passes and seconds.
         gallery: samples to look at, or ``None``.
         panels: rows of pictures to look at.
+        passages: texts with a mark on every token.
         not_applicable: why the probe does not apply to this target and data; ``""`` if it does.
     """
 
@@ -409,6 +411,7 @@ class Measurement:
     cost: Cost = field(default_factory=Cost)
     gallery: Gallery | None = None
     panels: list[Panels] = field(default_factory=list)
+    passages: list[Passages] = field(default_factory=list)
     not_applicable: str = ""
 
 

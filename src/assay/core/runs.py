@@ -20,12 +20,14 @@ import numpy as np
 from .artifacts import (
     GALLERY,
     PANELS,
+    PASSAGES,
     SAMPLES,
     pack,
     rebuild,
     unpack_figure,
     unpack_gallery,
     unpack_panels,
+    unpack_passages,
     unpack_samples,
 )
 from .budgets import same_name
@@ -44,6 +46,7 @@ from .files import (
     write_atomic,
 )
 from .methods import MethodCard
+from .passages import Passages
 from .probes import Cost, Figure, Finding, Gallery, Measurement, Metric, Panels
 from .provenance import code, environment, peak_memory
 from .shards import Shards
@@ -327,6 +330,10 @@ class Run:
     def panels(self) -> list[Panels]:
         """The rows of pictures to look at, in the order the probe gave them."""
         return self._read(unpack_panels, *PANELS) if PANELS[0] in self.record.get("files", {}) else []
+
+    def passages(self) -> list[Passages]:
+        """The texts with a mark on every token, in the order the probe gave them."""
+        return self._read(unpack_passages, PASSAGES) if PASSAGES in self.record.get("files", {}) else []
 
     def figures(self) -> list[Figure]:
         """The data of the run's figures, in the order the probe gave them."""

@@ -8,7 +8,8 @@ from ..core.lazy import lazy
 
 if TYPE_CHECKING:
     from .page import write_report
+    from .passages import write_passages
 
-__all__ = ["write_report"]
+__all__ = ["write_passages", "write_report"]
 
-__getattr__, __dir__ = lazy(__name__, {"write_report": ".page"})
+__getattr__, __dir__ = lazy(__name__, {"write_passages": ".passages", "write_report": ".page"})

@@ -17,6 +17,7 @@ from . import words
 from .citations import Credit, card_of, credits
 from .galleries import Exhibit, exhibits
 from .panels import Panel, panels
+from .passages import Reading, readings
 from .sheets import Sheet, sheets
 
 MOST_TILES = 6
@@ -95,6 +96,7 @@ class Section:
     gallery: Any
     exhibits: list[Exhibit]
     sheets: list[Sheet]
+    readings: list[Reading]
     facts: list[tuple[str, str]]
     command: str
 
@@ -165,6 +167,7 @@ def section(run: Run, anchor: str, label: str) -> Section:
         gallery=gallery,
         exhibits=exhibits(gallery) if gallery is not None else [],
         sheets=sheets(run.panels()),
+        readings=readings(run.passages()),
         facts=_run_facts(run),
         command=command_text(run.record.get("command")),
     )

@@ -78,15 +78,16 @@ def render(content: Page, folders: Mapping[str, str] | None = None) -> str:
     """
     moving = any(panel.sequence for part in content.sections for panel in [*part.matrices, *part.panels])
     places = {part.anchor: (folders or {}).get(part.anchor, "") for part in content.sections}
-    return _fill("report.html", page=content, folders=places, script=_player() if moving else None)
+    return fill("report.html", page=content, folders=places, script=_player() if moving else None)
 
 
 def render_moving(panel: Panel, label: str) -> str:
     """A moving figure as a page of its own."""
-    return _fill("moving.html", panel=panel, label=label, script=_player())
+    return fill("moving.html", panel=panel, label=label, script=_player())
 
 
-def _fill(template: str, **values: Any) -> str:
+def fill(template: str, **values: Any) -> str:
+    """A template with its values, escaped."""
     environment = _environment()
     text = environment.get_template(template).render(severities=words.SEVERITIES, number=words.number, **values)
     return text.lstrip() + "\n"
