@@ -34,4 +34,4 @@ def method_table(kind: str) -> str:
     return "\n".join(rows)
 
 
-myst_substitutions = {f"{kind}s": method_table(kind) for kind in ("probe", "attack", "objective", "recipe")}
+myst_substitutions = {f"{kind}s": method_table(kind) for kind in ("probe", "attack", "objective", "recipe", "watermark", "edit")}

@@ -32,6 +32,8 @@ PAGES = (
     "encoders.md",
     "commands/certify.md",
     "commands/privacy.md",
+    "watermark.md",
+    "commands/watermark.md",
     "commands/compare.md",
     "commands/check.md",
     "commands/report.md",

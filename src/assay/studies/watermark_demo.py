@@ -6,7 +6,6 @@ file that only its owner may read, and is in no record.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import DataError, Incomplete
-from ..core.files import make_folder, read_json
+from ..core.errors import DataError
+from ..core.files import make_folder
 from ..core.methods import Citation, MethodCard
 from ..core.progress import Progress
-from ..core.runs import RunWriter
-from ..core.settings import as_dict, option, settings
-from ..report import write_report
-from .auditing import RECORD, SCHEMA, Study, fill, save
-from .watermarking import Documents, write_texts
-from .watermarking import _data as data_of
-from .watermarking import _target as target_of
+from ..core.settings import option, settings
+from .auditing import Study
+from .watermarking import Documents, data_of, single_run, target_of, write_texts
 
 if TYPE_CHECKING:
     from ..data.texts import TokenDataset
@@ -211,6 +206,9 @@ def demonstrate(
 
     Cost: ``2 * texts * new_tokens`` tokens written, and ``3 * texts * new_tokens`` read once more.
     """
+    from ..watermark.scoring import outcome
+    from .watermark_demo_view import measure
+
     plan, progress = plan or Demonstration(), progress or Progress(enabled=False)
     prompts, human = passages_of(lm, plan)
     options: dict[str, Any] = {"out": out, "seed": seed, "progress": progress, "new_tokens": plan.new_tokens}
@@ -221,30 +219,18 @@ def demonstrate(
     }
     texts = list(read_again(lm, written))
     ids = [text.read.ids for text in texts]
-    from ..watermark.scoring import outcome
-
-    study = Study(
-        path=Path(out),
-        record={
-            "schema": SCHEMA,
-            "kind": "study",
-            "status": "incomplete",
-            "seed": seed,
-            "command": list(command),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "target": {**target_of(watermark.settings, outcome(watermark, ids)), "model": lm.describe()},
-            "data": data_of(f"prompts from {CORPUS}", ids),
-            "runs": [],
-            "verdicts": [],
-            "not_tested": list(NOT_TESTED),
-        },
+    return single_run(
+        CARD,
+        plan,
+        lambda _, shown: measure(lm, watermark, plan, prompts, texts, seed, shown),
+        target={**target_of(watermark.settings, outcome(watermark, ids)), "model": lm.describe()},
+        data=data_of(f"prompts from {CORPUS}", ids),
+        out=out,
+        seed=seed,
+        progress=progress,
+        command=command,
+        not_tested=NOT_TESTED,
     )
-    save(study)
-    _run(study, lm, watermark, plan, prompts, texts, seed, progress, command)
-    study.record["status"] = "ok" if all(entry["status"] == "ok" for entry in study.record["runs"]) else "failed"
-    save(study)
-    study.report = write_report(study.path, study.runs, study=read_json(study.path / RECORD), verdicts=[])
-    return study
 
 
 def read_again(lm: LanguageModel, written: dict[str, Documents]) -> Iterator[Text]:
@@ -258,40 +244,3 @@ def read_again(lm: LanguageModel, written: dict[str, Documents]) -> Iterator[Tex
             zip(written[kind].ids, texts, tokenizer.encode_many(texts), strict=True)
         ):
             yield Text(kind=kind, prompt=number, written=ids, text=text, read=read)
-
-
-def _run(
-    study: Study,
-    lm: LanguageModel,
-    watermark: Watermark,
-    plan: Demonstration,
-    prompts: list[list[int]],
-    texts: list[Text],
-    seed: int,
-    progress: Progress,
-    command: Sequence[str],
-) -> None:
-    from .watermark_demo_view import measure
-
-    entry: dict[str, Any] = {"probe": CARD.name, "settings": as_dict(plan), "id": None, "status": "incomplete"}
-    study.record["runs"] = [entry]
-    try:
-        writer = RunWriter.open(
-            study.path / "runs",
-            method=CARD,
-            given=as_dict(plan),
-            resolved=as_dict(plan),
-            target=study.record["target"],
-            data=study.record["data"],
-            seeds={"root": seed},
-            command=list(command),
-        )
-
-        def work() -> None:
-            found = measure(lm, watermark, plan, prompts, texts, seed, progress)
-            writer.finish(found, sample_ids=np.arange(len(texts)))
-
-        fill(writer, entry, study, work)
-    except KeyboardInterrupt:
-        save(study)
-        raise Incomplete(f"Stopped; what is done is kept in {study.path}. Run the same command to go on.") from None

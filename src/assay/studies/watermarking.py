@@ -134,12 +134,12 @@ def study_rates(
             )
         )
 
-    return _study(
+    return single_run(
         rates.CARD,
         settings,
         measure,
-        target=_target(watermark.settings, outcome(watermark, both)),
-        data=_data(f"{marked.name} and {unmarked.name}", both, len(marked)),
+        target=target_of(watermark.settings, outcome(watermark, both)),
+        data=data_of(f"{marked.name} and {unmarked.name}", both, len(marked)),
         out=out,
         seed=seed,
         claims=claims,
@@ -197,12 +197,12 @@ def study_attack(
         )
 
     used = digest(pool, str(getattr(tokenizer, "digest", getattr(tokenizer, "name", ""))))
-    return _study(
+    return single_run(
         attacked.CARD,
         settings,
         measure,
-        target=_target(watermark.settings, outcome(watermark, marked.ids)),
-        data=_data(marked.name, marked.ids, used),
+        target=target_of(watermark.settings, outcome(watermark, marked.ids)),
+        data=data_of(marked.name, marked.ids, used),
         out=out,
         seed=seed,
         claims=claims,
@@ -248,12 +248,12 @@ def study_null(
             )
         )
 
-    return _study(
+    return single_run(
         null.CARD,
         settings,
         measure,
-        target=_target(settings_of_mark, "random keys"),
-        data=_data(documents.name, documents.ids),
+        target=target_of(settings_of_mark, "random keys"),
+        data=data_of(documents.name, documents.ids),
         out=out,
         seed=seed,
         claims=claims,
@@ -369,7 +369,7 @@ def _probes(watermark: Watermark) -> list[np.ndarray]:
     return [rng.integers(0, watermark.settings.vocab_size, size=_PROBE_LENGTH) for _ in range(_PROBES)]
 
 
-def _study(
+def single_run(
     card: MethodCard,
     settings: Any,
     measure: Callable[[Store, Progress], Measurement],
@@ -378,11 +378,27 @@ def _study(
     data: dict[str, Any],
     out: str | Path,
     seed: int,
-    claims: Sequence[str],
-    progress: Progress | None,
-    command: Sequence[str],
+    claims: Sequence[str] = (),
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+    not_tested: Sequence[str] = NOT_TESTED,
 ) -> Study:
-    """One probe as a run, and its report."""
+    """A study of one run: measured unless it is done, judged by the claims, and its report written.
+
+    Args:
+        card, settings: of what is measured.
+        measure: does the work, and keeps finished pieces in the store it is given.
+        target, data: as the record describes them.
+        out: folder of the study.
+        seed: root of every random stream.
+        claims: such as ``"auc >= 0.9"``.
+        progress: where to show progress.
+        command: the command line to print in the report.
+        not_tested: sentences on what stays open.
+
+    Raises:
+        Incomplete: the work was interrupted; the same call goes on.
+    """
     progress = progress or Progress(enabled=False)
     wanted = [parse_claim(claim) for claim in claims]
     record: dict[str, Any] = {
@@ -396,7 +412,7 @@ def _study(
         "data": data,
         "runs": [],
         "verdicts": [],
-        "not_tested": list(NOT_TESTED),
+        "not_tested": list(not_tested),
     }
     study = Study(path=Path(out), record=record)
     save(study)
@@ -431,7 +447,7 @@ def _study(
     return study
 
 
-def _target(settings: WatermarkSettings, told_apart: str) -> dict[str, Any]:
+def target_of(settings: WatermarkSettings, told_apart: str) -> dict[str, Any]:
     """The mark as a record describes it: everything but the key."""
     strength = "hard" if settings.hard else f"delta {settings.delta:g}"
     about = "" if settings.recipe.family == "gumbel" else f", gamma {settings.gamma:g}, {strength}"
@@ -443,7 +459,8 @@ def _target(settings: WatermarkSettings, told_apart: str) -> dict[str, Any]:
     }
 
 
-def _data(name: str, documents: Sequence[np.ndarray], *others: object) -> dict[str, Any]:
+def data_of(name: str, documents: Sequence[np.ndarray], *others: object) -> dict[str, Any]:
+    """Texts as a record describes them: how many, how long, and their digest."""
     lengths = [len(ids) for ids in documents]
     return {
         "name": name,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.errors import InputError, SettingError
+from .choice import by_choice
 from .detection import Detection
 from .marks import NamedMark
+
+if TYPE_CHECKING:
+    from ..subjects.language import LanguageModel
 
 MARKED, NOT_MARKED, TOO_SHORT = "marked", "not marked", "not enough tokens"
 MOST_SPANS = 16
@@ -64,6 +68,7 @@ def judge(
     fpr: float,
     windows: str | None = None,
     payload: bool = False,
+    lm: LanguageModel | None = None,
 ) -> list[list[Finding]]:
     """Examine texts with several marks.
 
@@ -76,6 +81,8 @@ def judge(
         fpr: chance of a false alarm in one text, in (0, 1).
         windows: sizes of parts, as for ``detect_windows``; None: whole texts only.
         payload: read the message that the text carries, in the place of testing the one of the settings.
+        lm: the model that may have written the texts: tokens then count by the choice it had (``choice``). Whole
+            texts only, and no payloads.
 
     Returns:
         For every text a finding a mark, in the order of the marks.
@@ -86,7 +93,9 @@ def judge(
         raise SettingError("There is no mark to look for.")
     if not 0 < fpr < 1:
         raise SettingError(f"fpr is {fpr:g}; allowed: above 0 and below 1.")
-    table = [_examined(mark, [text[mark.name] for text in texts], windows, payload) for mark in marks]
+    if lm is not None and payload:
+        raise SettingError("Payloads are read from all tokens alike: leave out the model, or the payload.")
+    table = [_examined(mark, [text[mark.name] for text in texts], windows, payload, lm) for mark in marks]
     tried = len(marks) * (1 if windows is None else 2)
     return [
         _corrected(list(row), marks, text, fpr, tried, windows)
@@ -119,13 +128,16 @@ def holm(log10_p: Sequence[float], tried: int | None = None) -> list[float]:
     return found
 
 
-def _examined(mark: NamedMark, ids: list[np.ndarray], windows: str | None, payload: bool) -> list[Finding]:
+def _examined(
+    mark: NamedMark, ids: list[np.ndarray], windows: str | None, payload: bool, lm: LanguageModel | None
+) -> list[Finding]:
     """Uncorrected findings of one mark."""
     size = mark.watermark.settings.vocab_size
     wrong = {number: outside(text, size) for number, text in enumerate(ids)}
     good = [number for number, reason in wrong.items() if not reason]
     chosen = [ids[number] for number in good]
-    detections = map(mark.watermark.decode, chosen) if payload else mark.watermark.detect_many(chosen)
+    beside = by_choice(lm, mark.watermark.settings, chosen) if lm is not None else {}
+    detections = map(mark.watermark.decode, chosen) if payload else mark.watermark.detect_many(chosen, **beside)
     made: dict[int, Detection] = dict(zip(good, detections, strict=True))
     found = []
     for number, text in enumerate(ids):

@@ -41,6 +41,7 @@ from .wording import count, p_value, place_of
 
 if TYPE_CHECKING:
     from ...core.passages import Passage
+    from ...subjects.language import LanguageModel
     from ...watermark.documents import BadLine, Document
     from ...watermark.judging import Finding
     from ...watermark.marks import NamedMark
@@ -63,6 +64,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
         default="max",
         metavar="SIZES",
         help="tokens of the parts: max (all sizes, default), geometric, or numbers such as 50,200",
+    )
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="hf:DIR or run:DIR, the model that may have written the texts: tokens count by the choice it had",
     )
     group.add_argument("--read-payload", action="store_true", help="read the number that the text carries")
     group.add_argument(
@@ -89,9 +95,15 @@ def run(arguments: argparse.Namespace) -> int:
         "windows": arguments.window_sizes if arguments.windows else None,
         "payload": arguments.read_payload,
     }
+    lm = None
+    if arguments.model is not None:
+        from ...subjects.language import load_language_model
+
+        lm = load_language_model(arguments.model)
+        request["model"] = lm.digest
     with Results(arguments.out, identity(request), "detections") as results:
         announce(results)
-        work = _Work(arguments, marks, reader, results)
+        work = _Work(arguments, marks, reader, results, lm)
         with Progress(enabled=not arguments.no_progress) as progress, progress.task("texts") as task:
             for block in blocks(documents):
                 work.examine(block)
@@ -110,8 +122,9 @@ class _Work:
         marks: Sequence[NamedMark],
         reader: Reader,
         results: Results,
+        lm: LanguageModel | None,
     ) -> None:
-        self.arguments, self.marks, self.reader, self.results = arguments, marks, reader, results
+        self.arguments, self.marks, self.reader, self.results, self.lm = arguments, marks, reader, results, lm
         self.wants_text = bool(arguments.show or arguments.html)
         self.verdicts: Counter[str] = Counter()
         self.rows: list[list[str]] = []
@@ -166,6 +179,7 @@ class _Work:
             fpr=self.arguments.fpr,
             windows=self.arguments.window_sizes if self.arguments.windows else None,
             payload=self.arguments.read_payload,
+            lm=self.lm,
         )
         records = []
         for document, text, tokens, findings in zip(documents, texts, encoded, table, strict=True):

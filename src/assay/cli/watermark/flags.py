@@ -84,7 +84,10 @@ def add_mark_flags(parser: argparse.ArgumentParser, *, several: bool = True, key
         help="the last ids of a permutation are green, not the first",
     )
     group.add_argument(
-        "--entropy-threshold", type=real, metavar="S", help="mark only where spike entropy is above this"
+        "--entropy-threshold",
+        type=real,
+        metavar="S",
+        help="mark only where the model has a choice: entropy of at least S nats",
     )
     group.add_argument("--payload", type=natural, metavar="N", help="a number that the text carries")
     group.add_argument("--payload-bits", type=whole, metavar="B", help="bits of the payload (default: 8)")
