@@ -34,4 +34,6 @@ def method_table(kind: str) -> str:
     return "\n".join(rows)
 
 
-myst_substitutions = {f"{kind}s": method_table(kind) for kind in ("probe", "attack", "objective", "recipe", "watermark", "edit")}
+myst_substitutions = {
+    f"{kind}s": method_table(kind) for kind in ("probe", "attack", "objective", "recipe", "watermark", "edit")
+}

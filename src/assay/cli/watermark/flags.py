@@ -340,7 +340,7 @@ def _width_of_model(tokenizers: Sequence[tuple[str | None, str]]) -> int | None:
     width = content.get("vocab_size") if isinstance(content, dict) else None
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         return None
-    note(f"The model's config.json says vocab_size {width:,}; --vocab-size says otherwise.")
+    note(f"vocab_size is {width:,}, as the model's config.json says; give --vocab-size for another.")
     return width
 
 
