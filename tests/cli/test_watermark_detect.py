@@ -131,7 +131,7 @@ def test_the_vocabulary_of_the_model_beside_the_tokenizer(place: Path, capsys: p
     assert "--vocab-size is needed" in capsys.readouterr().err
     (place / "tokenizer" / "config.json").write_text(json.dumps({"vocab_size": V, "model_type": "gpt2"}))
     assert detect(*flags, "--fail-if", "marked") == 1
-    assert "config.json says vocab_size 400" in capsys.readouterr().err
+    assert "vocab_size is 400, as the model's config.json says" in capsys.readouterr().err
     assert detect(*flags, "--vocab-size", "399") == 2
     assert "ids up to 399" in capsys.readouterr().err
 
@@ -374,3 +374,16 @@ def test_killed_in_the_middle(place: Path) -> None:
     assert out.read_bytes().startswith(kept)
     found = records(out)
     assert [record["id"] for record in found] == [str(i) for i in range(800)]
+
+
+def test_text_that_is_not_found_under_lists_of_torch_may_come_from_a_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Official text that was generated on CUDA has other lists: said, not passed over."""
+    monkeypatch.chdir(tmp_path)
+    Path("ids.jsonl").write_text('{"ids": ' + str(list(range(400))) + "}\n", encoding="utf-8")
+    command = ["watermark", "detect", "--vocab-size", "500", "--public-key", "--ids", "ids.jsonl", "--scheme"]
+    assert main([*command, "simple_1"]) == 0
+    assert "on a GPU has other lists" in capsys.readouterr().err
+    assert main([*command, "philox"]) == 0
+    assert "GPU" not in capsys.readouterr().err

@@ -295,6 +295,11 @@ class WatermarkSettings:
             raise SettingError("Watermark settings lack 'vocab_size', without which nothing can be detected.")
         return build(cls, values, where="watermark settings")
 
+    @property
+    def drawn_by_torch(self) -> bool:
+        """Whether lists come from torch's generator on a CPU; one on a GPU draws others, unknown here."""
+        return self.recipe.family in ("kgw", "hf-lefthash", "hf-selfhash")
+
     def build(self, key: int) -> Scheme:
         """The scheme these settings describe, under a key.
 
@@ -316,7 +321,7 @@ class WatermarkSettings:
                 "of other sizes have nothing in common."
             )
         family = self.recipe.family
-        if key >= 2**32 and family in ("kgw", "hf-lefthash", "hf-selfhash"):
+        if key >= 2**32 and self.drawn_by_torch:
             warnings.warn(
                 f"The key has more than 32 bits, but {self.scheme!r} acts only through 32 bits: there are at most 2^32 "
                 "green lists. 'philox' uses all 64.",

@@ -37,7 +37,7 @@ from .flags import (
 )
 from .results import STANDARD_OUTPUT, Results, announce, belongs, identity
 from .texts import Reader, blocks
-from .wording import count, p_value, place_of
+from .wording import count, other_generators, p_value, place_of
 
 if TYPE_CHECKING:
     from ...core.passages import Passage
@@ -244,6 +244,8 @@ class _Work:
         if self.bad:
             summary += f" {self.bad:,} could not be read."
         (note if out == STANDARD_OUTPUT else print)(summary)
+        if self.verdicts["not marked"] and (remark := other_generators(self.marks)):
+            note(remark)
 
     def _print_texts(self) -> None:
         import os

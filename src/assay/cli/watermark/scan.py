@@ -41,7 +41,7 @@ from .passages import conclude
 from .results import STANDARD_OUTPUT, Results, announce, identity
 from .speed import Speed
 from .texts import Reader, blocks
-from .wording import count, duration, short
+from .wording import count, duration, other_generators, short
 
 if TYPE_CHECKING:
     from ...watermark.documents import BadLine, Document
@@ -110,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
         if speed.tokens:
             note(speed.words())
         os.unlink(journal)
+    if not kept and (remark := other_generators(marks)):
+        note(remark)
     if arguments.fail_if == "marked" and kept:
         return EXIT_CLAIM_FAILED
     return EXIT_BAD_INPUT if search.counts["bad"] else EXIT_OK

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..output import printable
+
+if TYPE_CHECKING:
+    from ...watermark.marks import NamedMark
 
 
 def p_value(log10_p: float) -> str:
@@ -20,6 +23,17 @@ def p_value(log10_p: float) -> str:
     exponent = math.floor(log10_p)
     digit = round(10.0 ** (log10_p - exponent))
     return f"1e{exponent + 1}" if digit == 10 else f"{digit}e{exponent}"
+
+
+def other_generators(marks: Iterable[NamedMark]) -> str:
+    """What to know where text is not found although someone marked it on a GPU; empty if that changes nothing."""
+    names = sorted({mark.watermark.settings.scheme for mark in marks if mark.watermark.settings.drawn_by_torch})
+    if not names:
+        return ""
+    return (
+        f"Green lists of {', '.join(names)} are those of torch's generator on a CPU. Text that the official code or "
+        "transformers marked on a GPU has other lists, and is not found here."
+    )
 
 
 def short(number: float) -> str:
