@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.errors import SettingError, did_you_mean
 from . import privacy_accounting, privacy_diagnosis
+from .actions import choose_action
 from .common import command_line
 
 ACTIONS = {
@@ -27,18 +27,9 @@ WORK = {
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Flags of ``assay privacy ACTION``."""
-    if not words or words[0].startswith("-"):
-        parser.add_argument("action", metavar="ACTION", help="one of the actions below")
-        width = max(map(len, ACTIONS))
-        rows = [f"  {name:<{width}}  {text}" for name, text in ACTIONS.items()]
-        parser.epilog = "\n".join(["actions:", *rows, "", "'assay privacy ACTION --help' explains an action."])
-        return parser.parse_args(words)
-    action = words[0]
-    if action not in ACTIONS:
-        raise SettingError(f"There is no action {action!r} of 'assay privacy'.{did_you_mean(action, ACTIONS)}")
-    parser.prog = f"assay privacy {action}"
+    action, rest = choose_action(parser, words, "privacy", ACTIONS)
     FLAGS[action](parser)
-    arguments = parser.parse_args(words[1:])
+    arguments = parser.parse_args(rest)
     arguments.action = action
     arguments.command = command_line("privacy", words)
     return arguments

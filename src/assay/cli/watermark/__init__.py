@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-from ...core.errors import SettingError, did_you_mean
+from ..actions import choose_action
 from ..common import command_line
 
 ACTIONS = {
@@ -23,20 +23,11 @@ ACTIONS = {
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Flags of ``assay watermark ACTION``."""
-    if not words or words[0].startswith("-"):
-        parser.add_argument("action", metavar="ACTION", help="one of the actions below")
-        width = max(map(len, ACTIONS))
-        rows = [f"  {name:<{width}}  {text}" for name, text in ACTIONS.items()]
-        parser.epilog = "\n".join(["actions:", *rows, "", "'assay watermark ACTION --help' explains an action."])
-        return parser.parse_args(words)
-    action = words[0]
-    if action not in ACTIONS:
-        raise SettingError(f"There is no action {action!r} of 'assay watermark'.{did_you_mean(action, ACTIONS)}")
-    parser.prog = f"assay watermark {action}"
+    action, rest = choose_action(parser, words, "watermark", ACTIONS)
     module = importlib.import_module(f"{__name__}.{action}")
     parser.description = module.__doc__
     module.flags(parser)
-    arguments = parser.parse_args(words[1:])
+    arguments = parser.parse_args(rest)
     arguments.work = module.run
     arguments.command = command_line("watermark", words)
     return arguments
