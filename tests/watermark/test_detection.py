@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import pickle
 from typing import Any
@@ -334,15 +333,12 @@ def test_unmarked_text_of_frequent_ids_is_not_called_marked_too_often(name: str)
         assert stats.binom.sf(small - 1, len(logs), alpha) > 1e-4, f"{small} of {len(logs)} at {alpha}"
 
 
-def test_shared_lookups_are_weighed_in_the_p_value_alone() -> None:
-    """Scored and green are those that are published; the p-value is that of a weighted sum, by enumeration."""
+def test_shared_lookups_enter_the_p_value_once() -> None:
+    """Scored and green are those that are published; the p-value is that of the distinct lookups."""
     scheme = Watermark("skipgram", vocab_size=50, gamma=0.25, key=5).scheme  # the list hangs on the first id of five
     ids = [7, 1, 2, 3, 4, 9, 7, 5, 6, 8, 10, 9, 7, 11, 12, 13, 14, 20]
     found = detect(scheme, ids)
     assert found.scored == len(ids) - 5
-    grams = [(ids[i], ids[i + 5]) for i in range(len(ids) - 5)]
-    shared = np.array([grams.count(gram) for gram in sorted(set(grams))])
-    assert sorted(shared)[-1] == 2
-    outcomes = np.array(list(itertools.product((0, 1), repeat=len(shared))))
-    chances = np.prod(np.where(outcomes == 1, 0.25, 0.75), axis=1)
-    assert found.p_value == pytest.approx(chances[outcomes @ shared >= found.green].sum(), rel=1e-9)
+    lookups = {(ids[i], ids[i + 5]): bool(found.mask[i]) for i in range(len(ids) - 5)}
+    assert len(lookups) == found.scored - 1
+    assert found.p_value == pytest.approx(stats.binom.sf(sum(lookups.values()) - 1, len(lookups), 0.25))

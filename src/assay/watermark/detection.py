@@ -14,7 +14,7 @@ from .ngrams import Ngrams, as_ids, counted_once, distinct_lookups, ngrams_of
 from .schemes.base import EXPONENTIAL
 from .statistics import Null, normal_tail
 from .theory import TYPICAL_CHOICES, choices_entropy, tokens_needed, tokens_needed_gumbel
-from .weighting import lattice_tail, weighted_log_tail
+from .weighting import weighted_log_tail
 
 if TYPE_CHECKING:
     from .schemes.base import Scheme
@@ -180,9 +180,9 @@ def detect(
     With g green among T n-grams that count, ``z = (g - γT) / sqrt(γ(1-γ)T)``, and the p-value is
     ``P(X >= g)`` for X ~ Binomial(T, γ); hypergeometric where one list serves every context and each token counts
     once; for exponential scores ``P(Gamma(T, 1) >= Σ -ln(1-u))``. Different n-grams may look the same token up in the
-    same list (selfhash, minhash, skipgram: the list hangs on few of the ids); they score alike, and X is then
-    ``Σ m_i B_i`` with B_i ~ Bernoulli(γ), m_i the n-grams that share lookup i. A binomial would call real text
-    marked several times too often there.
+    same list (selfhash, minhash, skipgram: the list hangs on few of the ids) and then score alike: green and scored
+    count them all, as published, and the p-value only the first. A binomial of all would call real text marked several
+    times too often there.
 
     Args:
         scheme: the keyed rule.
@@ -342,16 +342,27 @@ def _block(
         among = [row >= threshold for row in _floats("entropies", entropies, texts, first)]
     elif threshold is not None:
         raise SettingError("entropy_threshold is given without entropies; give one for each token.")
-    made = score_texts(scheme, texts, unique_ngrams=unique_ngrams, strict=strict, among=among, first=first)
+    made = score_texts(
+        scheme,
+        texts,
+        unique_ngrams=unique_ngrams,
+        strict=strict,
+        among=among,
+        first=first,
+        independent=weights is not None,
+    )
     bounds, offset, payload = made.ngrams.bounds, scheme.preceding, scheme.settings.payload
     scored = _sums(made.counted, bounds)
     green = _sums(made.counted & made.hits, bounds)
     exponential = null.kind == EXPONENTIAL
     score = np.bincount(made.ngrams.texts, made.values * made.counted, len(texts)) if exponential else green
     if weights is None:
-        z, log_p = null.z(score, scored), _log_tails(null, score, scored, made.distinct)
-        if unique_ngrams:
-            _respect_shared_lookups(scheme, made, null, score, log_p)
+        z, evidence = null.z(score, scored), (score, scored)
+        lists = _lists(scheme, made.ngrams) if unique_ngrams else None
+        if lists is not None:
+            once = distinct_lookups(made.ngrams, lists, made.counted)
+            evidence = (_sums(once & made.hits, bounds), _sums(once, bounds))
+        log_p = _log_tails(null, *evidence, made.distinct)
     else:
         score, z, log_p = _weighted(null, made, _floats("weights", weights, texts, first))
     columns = (z, log_p, normal_tail(z), score, green, scored)
@@ -386,21 +397,6 @@ def _lists(scheme: Scheme, ngrams: Ngrams) -> np.ndarray | None:
         return None
     found: np.ndarray = seeds(ngrams.rows if scheme.self_salt else ngrams.contexts)
     return found
-
-
-def _respect_shared_lookups(scheme: Scheme, made: Scores, null: Null, score: np.ndarray, log_p: np.ndarray) -> None:
-    """Correct ``log_p`` of texts in which several n-grams that count look the same token up in the same list."""
-    lists = _lists(scheme, made.ngrams)
-    if lists is None:
-        return
-    ngrams, counted = made.ngrams, made.counted
-    repeated = counted & ~distinct_lookups(ngrams, lists, counted)
-    for text in np.unique(ngrams.texts[repeated]).tolist():
-        part = slice(int(ngrams.bounds[text]), int(ngrams.bounds[text + 1]))
-        chosen = counted[part]
-        rows = np.stack([lists[part][chosen].astype(np.int64) & 0xFFFFFFFF, ngrams.targets[part][chosen]])
-        _, shared = np.unique(rows, axis=1, return_counts=True)
-        log_p[text] = lattice_tail(*np.unique(shared, return_counts=True), null.gamma, int(score[text]))
 
 
 def _weighted(null: Null, made: Scores, weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -66,10 +66,10 @@ def weighted_log_tail(null: Null, values: np.ndarray, weights: np.ndarray) -> tu
     gamma = null.gamma
     z = (reached - gamma * steps.sum()) / math.sqrt(gamma * (1 - gamma) * float(steps @ steps))
     levels, counts = np.unique(steps[steps > 0], return_counts=True)
-    return reached * top / LEVELS, z, lattice_tail(levels, counts, gamma, reached)
+    return reached * top / LEVELS, z, _lattice_tail(levels, counts, gamma, reached)
 
 
-def lattice_tail(levels: np.ndarray, counts: np.ndarray, gamma: float, reached: int) -> float:
+def _lattice_tail(levels: np.ndarray, counts: np.ndarray, gamma: float, reached: int) -> float:
     """``ln P(Σ k B_k >= reached)``, B_k ~ Binomial(counts, gamma), by Fourier inversion of the tilted sum.
 
     Under the tilted law, hits with odds multiplied by ``e^{θk}`` where θ makes ``reached`` the mean, what is sought is
