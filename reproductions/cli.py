@@ -32,7 +32,7 @@ def _run(given: argparse.Namespace) -> int:
     jobs = spec.jobs(given.tier, only=given.only, seeds=given.seeds)
     folder = work_folder(spec.paper, given.tier)
     if given.dry_run:
-        say(table_of_costs(jobs, folder, workers=given.workers))
+        say(table_of_costs(jobs, folder, workers=given.workers, code=spec.code()))
         return EXIT_OK
     failed = [] if given.report else work(spec, jobs, folder, workers=given.workers, say=say)
     results = gather(folder, jobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 from assay.core.settings import build
 
@@ -15,12 +16,16 @@ from .runner import finished
 from .spec import Job
 
 
-def table_of_costs(jobs: Sequence[Job], folder: Path, *, workers: int) -> str:
-    """A line for each experiment and method, and the sum over what is left to do; measurement is not counted."""
+def table_of_costs(jobs: Sequence[Job], folder: Path, *, workers: int, code: ModuleType | None = None) -> str:
+    """A line for each experiment and method, and the sum over what is left to do; measurement is not counted.
+
+    Args:
+        code: of the paper; its ``forecast`` tells the steps and seconds of jobs that are no training.
+    """
     from assay.training import TrainSettings, forecast
 
     read = lru_cache(maxsize=2)(lambda name: datasets.read(dict(parts[name])))
-    parts = {str(job.plan["data"]): job.plan["data"] for job in jobs}
+    parts = {str(job.plan["data"]): job.plan["data"] for job in jobs if "work" not in job.plan}
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         groups.setdefault((job.experiment, job.method), []).append(job)
@@ -28,6 +33,12 @@ def table_of_costs(jobs: Sequence[Job], folder: Path, *, workers: int) -> str:
     for (experiment, method), members in groups.items():
         left = [job for job in members if finished(folder, job) is None]
         plan = members[0].plan
+        if "work" in plan:
+            assert code is not None
+            steps, seconds = code.forecast(members[0])
+            total += seconds * len(left)
+            rows.append([experiment, method, f"{steps:,}", f"{seconds:.0f} s", f"{len(left)} of {len(members)}"])
+            continue
         if "encoder" in plan:
             rows.append([experiment, method, "0", "0 s", f"{len(left)} of {len(members)}"])
             continue
@@ -43,4 +54,4 @@ def table_of_costs(jobs: Sequence[Job], folder: Path, *, workers: int) -> str:
             [experiment, method, f"{found.steps:,}", f"{found.seconds:.0f} s", f"{len(left)} of {len(members)}"]
         )
     rows.append(["all", "", "", f"{total / 60:.0f} min", f"{total / 60 / max(1, workers):.0f} min of wall time"])
-    return table(["experiment", "method", "steps", "a training", "left"], rows)
+    return table(["experiment", "method", "steps", "a job", "left"], rows)

@@ -1,5 +1,7 @@
 """One job: train by ``assay.training.train``, measure, write ``result.json``. Repeating it goes on where it stopped.
 
+A job whose plan names other `work` is done by the paper's own code, as a whole.
+
 ``python -m reproductions.job FOLDER`` runs the job that ``FOLDER/job.json`` describes.
 """
 
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from assay.core.files import to_json, write_atomic
@@ -26,10 +29,41 @@ JOB, RESULT, RUN, RECORD = "job.json", "result.json", "run", "run.json"
 
 
 def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
-    """Train and measure; the result, which is also in ``folder/result.json``."""
+    """Train and measure, or have the paper's code do it; the result, which is also in ``folder/result.json``."""
+    code = load_spec(paper).code()
+    result = _performed(code, job, folder) if "work" in job.plan else _trained(code, job, folder)
+    write_atomic(folder / RESULT, to_json(result))
+    return result
+
+
+def _performed(code: ModuleType, job: Job, folder: Path) -> dict[str, Any]:
+    """What ``perform`` of the paper's code returns; it finds the results of the jobs it needs by ``needed``."""
+    started, processor = time.monotonic(), time.process_time()
+    found = code.perform(job, folder)
+    return {
+        "experiment": job.experiment,
+        "method": job.method,
+        "seed": job.seed,
+        "plan": job.digest,
+        **found,
+        "processor_seconds": round(time.process_time() - processor, 1),
+        "wall_seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def needed(job: Job, folder: Path, role: str) -> Path:
+    """The folder of a job that this one needs.
+
+    Args:
+        folder: of this job.
+        role: a key of ``needs`` in the specification.
+    """
+    return work_folder_of(folder) / str(job.plan["needs"][role])
+
+
+def _trained(code: ModuleType, job: Job, folder: Path) -> dict[str, Any]:
     from assay.training import TrainSettings, train
 
-    code = load_spec(paper).code()
     data, test = datasets.read(job.plan["data"])
     started = time.monotonic()
     privacy: dict[str, Any] = {}
@@ -45,7 +79,7 @@ def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
             seed=job.seed,
         ).cost
     trained = time.monotonic()
-    result = {
+    return {
         "experiment": job.experiment,
         "method": job.method,
         "seed": job.seed,
@@ -58,8 +92,6 @@ def run(paper: str, job: Job, folder: Path) -> dict[str, Any]:
         "measuring_seconds": round(time.monotonic() - trained, 1),
         "wall_seconds": round(time.monotonic() - started, 1),
     }
-    write_atomic(folder / RESULT, to_json(result))
-    return result
 
 
 def work_folder_of(folder: Path) -> Path:

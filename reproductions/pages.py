@@ -19,7 +19,7 @@ from .spec import Spec
 
 RESULTS, EXPECTED, README, FIGURES = "results.json", "expected.yaml", "README.md", "figures"
 Results = dict[str, list[dict[str, Any]]]
-DIGITS = {"radius": 3, "times": 2, "nats": 5, "metres": 2, "distance": 3}
+DIGITS = {"radius": 3, "times": 2, "nats": 5, "metres": 2, "distance": 3, "z": 2, "perplexity": 1}
 MARKED = "<!-- begin {name} -->\n\n{body}\n\n<!-- end {name} -->"
 
 

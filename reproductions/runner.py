@@ -39,7 +39,12 @@ def finished(folder: Path, job: Job) -> dict[str, Any] | None:
 
 
 def ready(folder: Path, job: Job) -> bool:
-    """Whether the training that this one starts from, if any, has ended; its measurement need not have."""
+    """Whether the jobs that this one needs, and the training that it starts from, have ended.
+
+    The measurement of the training need not have.
+    """
+    if not all((folder / other / RESULT).exists() for other in job.plan.get("needs", {}).values()):
+        return False
     start = job.plan.get("start")
     if start is None or start["encoder"] is not None:
         return True
@@ -127,9 +132,12 @@ def _in_processes(jobs: Sequence[Job], folder: Path, workers: int, say: Callable
 
 
 def _stuck(jobs: Sequence[Job], say: Callable[[str], None]) -> list[Job]:
-    """Jobs that start from one that has not ended."""
+    """Jobs that start from one that has not ended, or need one."""
     for job in jobs:
-        say(f"{job.name} cannot begin: it starts from {job.plan['start']['folder']}, which has not ended")
+        if "start" in job.plan:
+            say(f"{job.name} cannot begin: it starts from {job.plan['start']['folder']}, which has not ended")
+        else:
+            say(f"{job.name} cannot begin: it needs {', '.join(job.plan['needs'].values())}, which have not all ended")
     return list(jobs)
 
 

@@ -20,22 +20,24 @@ from assay.core.errors import SettingError, did_you_mean
 HERE = Path(__file__).resolve().parent
 SPEC = "spec.yaml"
 EXPERIMENT_KEYS = {
-    "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify", "measure"
+    "title", "data", "network", "groups", "training", "privacy", "methods", "seeds", "certify", "measure",
+    "plan", "needs",
 }  # fmt: skip
 METHOD_KEYS = {
-    "title", "recipe", "settings", "training", "seeds", "sigma", "matched", "measure", "start", "encoder"
+    "title", "recipe", "settings", "training", "seeds", "sigma", "matched", "measure", "start", "encoder", "plan"
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training and its measurement.
+    """One training and its measurement, or other work that the paper's code does as a whole.
 
     Args:
         experiment: name of the experiment, such as ``"mnist"``.
         method: name of the method, such as ``"dpsgd"``.
         seed: root of every random stream.
-        plan: everything else that decides the result: data, network, recipe, settings, training, measurement.
+        plan: everything else that decides the result: data, network, recipe, settings, training, measurement; where
+            it names ``work`` that is no training, what the specification says under ``plan``.
     """
 
     experiment: str
@@ -96,10 +98,30 @@ class Spec:
             experiment = self.experiment(tier, name)
             for method, own in experiment["methods"].items():
                 for seed in seeds or own.get("seeds", experiment["seeds"]):
-                    made.append(_job(experiment, name, method, int(seed)))
+                    made.append(self.job(tier, name, method, int(seed)))
         order = list(tiers[tier])
         made.sort(key=lambda job: (order.index(job.experiment), job.seed))
         return [job for job in made if re.search(only, job.name)]
+
+    def job(self, tier: str, name: str, method: str, seed: int) -> Job:
+        """One job; its plan says where the jobs lie that it needs, or the one of the same seed that it starts from."""
+        experiment = self.experiment(tier, name)
+        if method not in experiment["methods"]:
+            raise SettingError(f"{name!r} has no method {method!r}.{did_you_mean(method, experiment['methods'])}")
+        own = experiment["methods"][method]
+        if "plan" in experiment:
+            plan = merged(experiment["plan"], own.get("plan", {}))
+            needed = {role: self.job(tier, *_named(text)) for role, text in experiment.get("needs", {}).items()}
+            plan["needs"] = {role: job.folder for role, job in needed.items()}
+            return Job(name, method, seed, plan)
+        plan = _plan(experiment, own)
+        if "start" in own:
+            if own["start"] not in experiment["methods"]:
+                hint = did_you_mean(own["start"], experiment["methods"])
+                raise SettingError(f"The method {method!r} starts from {own['start']!r}, which is no method.{hint}")
+            begun = self.job(tier, name, own["start"], seed)
+            plan["start"] = {"folder": begun.folder, "encoder": begun.plan.get("encoder")}
+        return Job(name, method, seed, plan)
 
     def experiment(self, tier: str, name: str) -> dict[str, Any]:
         """An experiment with the changes of a tier; methods that the tier sets to nothing are left out."""
@@ -156,17 +178,12 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def _job(experiment: Mapping[str, Any], name: str, method: str, seed: int) -> Job:
-    """A job; where its method starts from another one, its plan says where that one of the same seed lies."""
-    own = experiment["methods"][method]
-    plan = _plan(experiment, own)
-    if "start" in own:
-        if own["start"] not in experiment["methods"]:
-            hint = did_you_mean(own["start"], experiment["methods"])
-            raise SettingError(f"The method {method!r} starts from {own['start']!r}, which is no method.{hint}")
-        begun = _job(experiment, name, own["start"], seed)
-        plan["start"] = {"folder": begun.folder, "encoder": begun.plan.get("encoder")}
-    return Job(name, method, seed, plan)
+def _named(text: str) -> tuple[str, str, int]:
+    """Experiment, method and seed, from ``EXPERIMENT/METHOD/seed-N``."""
+    found = re.fullmatch(r"([\w-]+)/([\w-]+)/seed-(\d+)", text)
+    if found is None:
+        raise SettingError(f"`needs` names {text!r}; a job is named EXPERIMENT/METHOD/seed-N.")
+    return found[1], found[2], int(found[3])
 
 
 def _plan(experiment: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def test_every_job_has_a_result(ran):
 
 def test_private_methods_spend_the_same_epsilon(ran):
     _, jobs, _, results = ran
-    spent = [row["privacy"]["epsilon"]["rdp"] for row in results if "rdp" in row["privacy"].get("epsilon", {})]
-    assert len(spent) == sum(job.plan["privacy"] is not None for job in jobs)
+    spent = [row["privacy"]["epsilon"]["rdp"] for row in results if "rdp" in row.get("privacy", {}).get("epsilon", {})]
+    assert len(spent) == sum(job.plan.get("privacy") is not None for job in jobs)
     assert spent == [pytest.approx(spent[0], rel=1e-6) for _ in spent]
 
 
