@@ -363,3 +363,13 @@ def test_what_is_marked_is_detected(name: str) -> None:
         assert wm.detect(row[5:]).z == found.z
     other = Watermark(name, vocab_size=size, delta=6.0, key=SECRET + 1)
     assert min(found.p_value for found in other.detect_many(ids[:, 5:])) > 1e-4
+
+
+def test_a_payload_brings_the_bits_it_needs() -> None:
+    assert Watermark(vocab_size=5000, key=3, payload=1234).settings.payload_bits == 11
+    assert Watermark(vocab_size=5000, key=3, payload=5).settings.payload_bits == 8
+    assert Watermark(vocab_size=100, key=3, payload=5).settings.payload_bits == 6
+    with pytest.raises(SettingError, match="payload"):
+        Watermark(vocab_size=5000, key=3, payload=300, payload_bits=8)
+    with pytest.raises(SettingError, match="payload"):
+        Watermark(vocab_size=100, key=3, payload=300)

@@ -44,7 +44,7 @@ class Watermark(Keyed):
         entropy_threshold: nats; steps of lower entropy are not marked.
         payload: number from 0 to 2^payload_bits - 1 carried by the mark: token t is green iff (t + payload) mod V is
             in the list.
-        payload_bits: length of payloads.
+        payload_bits: length of payloads; default 8 or fewer, as V allows, but as many as the payload has.
         candidates: likeliest tokens tested at a step by self-salted schemes; default 41, hf-selfhash 40. Of equal
             scores, those with the lowest ids are tested.
 
@@ -80,7 +80,7 @@ class Watermark(Keyed):
         hard: bool = False,
         entropy_threshold: float | None = None,
         payload: int | None = None,
-        payload_bits: int = 8,
+        payload_bits: int | None = None,
         candidates: int | None = None,
     ) -> None:
         public, number = conversion.split_key(scheme, None if key is _UNSET else check_key(key))
@@ -95,7 +95,7 @@ class Watermark(Keyed):
                 hard=hard,
                 entropy_threshold=entropy_threshold,
                 payload=payload,
-                payload_bits=payload_bits,
+                payload_bits=_bits(payload, vocab_size) if payload_bits is None else payload_bits,
                 candidates=candidates,
             ),
             number,
@@ -280,3 +280,9 @@ class Watermark(Keyed):
 
         bits = self.settings.payload_bits if bits is None else bits
         return decode(self.scheme, ids, bits=bits, unique_ngrams=unique_ngrams, strict=strict)
+
+
+def _bits(payload: Any, vocab_size: Any) -> int:
+    """Bits of payloads where none are given: a vocabulary has only as many messages as shifts."""
+    most = vocab_size.bit_length() - 1 if isinstance(vocab_size, int) else 8
+    return max(min(8, most), payload.bit_length() if isinstance(payload, int) else 1, 1)
