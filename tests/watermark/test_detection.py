@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -342,3 +344,14 @@ def test_shared_lookups_enter_the_p_value_once() -> None:
     lookups = {(ids[i], ids[i + 5]): bool(found.mask[i]) for i in range(len(ids) - 5)}
     assert len(lookups) == found.scored - 1
     assert found.p_value == pytest.approx(stats.binom.sf(sum(lookups.values()) - 1, len(lookups), 0.25))
+
+
+def test_detection_of_ids_starts_without_torch() -> None:
+    """Importing it takes longer than the detection of a hundred texts."""
+    program = (
+        "import sys; import assay.watermark.judging, assay.watermark.scanning; from assay.watermark import Watermark\n"
+        "for name in ('simple_1', 'selfhash', 'hf-selfhash', 'unigram', 'philox', 'gumbel'):\n"
+        "    Watermark(name, vocab_size=100).detect(list(range(60)))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from assay.core import estimates
 from assay.core.errors import SettingError
+from assay.core.estimates import log10_holm
 from assay.watermark import Watermark
-from assay.watermark.judging import MARKED, NOT_MARKED, TOO_SHORT, best, holm, judge
+from assay.watermark.judging import MARKED, NOT_MARKED, TOO_SHORT, best, judge
 from assay.watermark.marks import NamedMark
 
 from .tiny import marked_ids
@@ -27,14 +28,14 @@ def blind(n: int, seed: int = 9) -> np.ndarray:
 
 @given(values=st.lists(st.floats(1e-12, 1), min_size=1, max_size=8))
 def test_holm_on_logarithms_is_holm(values: list[float]) -> None:
-    found = [10**p for p in holm([math.log10(value) for value in values])]
+    found = [10**p for p in log10_holm([math.log10(value) for value in values])]
     np.testing.assert_allclose(found, estimates.holm(values), rtol=1e-9)
 
 
 def test_holm_keeps_tiny_p_values_apart() -> None:
-    assert holm([-4000.0, -2000.0]) == [-4000 + math.log10(2), -2000.0]
-    assert holm([-3.0], 10) == [-2.0]
-    assert holm([]) == []
+    assert log10_holm([-4000.0, -2000.0]) == [-4000 + math.log10(2), -2000.0]
+    assert log10_holm([-3.0], 10) == [-2.0]
+    assert log10_holm([]) == []
 
 
 def test_the_mark_that_is_there_is_named_and_others_are_not() -> None:

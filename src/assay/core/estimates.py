@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -252,6 +252,26 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = stepped
     return adjusted
+
+
+def log10_holm(log10_p: Sequence[float], tried: int | None = None) -> list[float]:
+    """Holm's correction of p-values given as logarithms, however small they are.
+
+    The i-th smallest of m is multiplied by m - i + 1, and made no smaller than those before it.
+
+    Args:
+        log10_p: log10 of the p-values.
+        tried: how many were looked at, if more than are given: the others count as 1.
+
+    >>> [round(10**p, 6) for p in log10_holm([-3.0, -1.0])]
+    [0.002, 0.1]
+    """
+    count = max(tried or 0, len(log10_p))
+    found, before = [0.0] * len(log10_p), -math.inf
+    for rank, place in enumerate(sorted(range(len(log10_p)), key=lambda place: log10_p[place])):
+        before = max(before, min(0.0, log10_p[place] + math.log10(count - rank)))
+        found[place] = before
+    return found
 
 
 def _counts(successes: int, n: int) -> tuple[int, int]:

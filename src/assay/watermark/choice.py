@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .theory import spike_entropy, spike_modulus
 from .weighting import entropy_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from ..subjects.language import LanguageModel
     from .settings import WatermarkSettings
@@ -65,5 +66,7 @@ def _along(text: np.ndarray, rows: torch.Tensor | None, measure: Any) -> np.ndar
 
 
 def _shannon(rows: torch.Tensor) -> np.ndarray:
+    import torch
+
     entropy: np.ndarray = torch.special.entr(rows.double()).sum(1).numpy()
     return entropy

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sized
 from typing import Any
 
 from ..core.errors import SettingError, Unsupported, did_you_mean
-from ..subjects.huggingface import require_transformers
 from .settings import DEFAULT_KEY, WatermarkSettings, check_key, parse_scheme
 
 _TRANSFORMERS = {
@@ -88,6 +87,8 @@ def to_transformers(settings: WatermarkSettings, key: int) -> Any:
         raise Unsupported(
             f"transformers has no watermark with {what}. Use model.generate(..., logits_processor=[wm.processor()])."
         )
+    from ..subjects.huggingface import require_transformers
+
     return require_transformers().WatermarkingConfig(
         greenlist_ratio=settings.gamma,
         bias=settings.delta,

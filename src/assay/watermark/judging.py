@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import InputError, SettingError
+from ..core.estimates import log10_holm
 from .choice import by_choice
 from .detection import Detection
 from .marks import NamedMark
@@ -108,26 +109,6 @@ def best(findings: Sequence[Finding]) -> Finding:
     return min(findings, key=lambda found: (bool(found.error), found.log10_p))
 
 
-def holm(log10_p: Sequence[float], tried: int | None = None) -> list[float]:
-    """Holm's correction of p-values given as logarithms.
-
-    The i-th smallest of m is multiplied by m - i + 1, and made no smaller than those before it.
-
-    Args:
-        log10_p: log10 of the p-values.
-        tried: how many were looked at, if more than are given: the others count as 1.
-
-    >>> [round(10**p, 6) for p in holm([-3.0, -1.0])]
-    [0.002, 0.1]
-    """
-    count = max(tried or 0, len(log10_p))
-    found, before = [0.0] * len(log10_p), -math.inf
-    for rank, place in enumerate(sorted(range(len(log10_p)), key=lambda place: log10_p[place])):
-        before = max(before, min(0.0, log10_p[place] + math.log10(count - rank)))
-        found[place] = before
-    return found
-
-
 def _examined(
     mark: NamedMark, ids: list[np.ndarray], windows: str | None, payload: bool, lm: LanguageModel | None
 ) -> list[Finding]:
@@ -172,7 +153,7 @@ def _corrected(
 ) -> list[Finding]:
     raw = [found.detection.log10_p for found in row if found.detection is not None]
     parts = [found.window for found in row if found.window is not None]
-    corrected = iter(holm([*raw, *parts], tried))
+    corrected = iter(log10_holm([*raw, *parts], tried))
     whole = [next(corrected) if found.detection is not None else 0.0 for found in row]
     within = [next(corrected) if found.window is not None else 0.0 for found in row]
     result = []

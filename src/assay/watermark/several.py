@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import DataError, SettingError
-from ..core.estimates import holm
+from ..core.estimates import log10_holm
 from .detection import Detection, detect
 from .windows import detect_windows
 
@@ -19,14 +20,19 @@ class Named:
     Attributes:
         name: of the mark.
         detection: as if only this mark had been tried.
-        p_value: corrected for all that were tried.
+        log10_p: log10 of the p-value, corrected for all that were tried.
         tried: how many were.
     """
 
     name: str
     detection: Detection
-    p_value: float
+    log10_p: float
     tried: int = 1
+
+    @property
+    def p_value(self) -> float:
+        """Corrected for all that were tried; 0 where it is too small for a float."""
+        return float(10.0**self.log10_p)
 
     @property
     def z(self) -> float:
@@ -37,7 +43,7 @@ class Named:
         """As ``Detection.verdict``, with the corrected p-value: at most ``fpr`` of unmarked texts are called marked."""
         if not 0 < fpr < 1:
             raise SettingError(f"fpr is {fpr}; a false positive rate above 0 and below 1 is needed, such as 1e-6.")
-        if self.p_value <= fpr:
+        if self.log10_p <= math.log10(fpr):
             return "marked"
         return "not marked" if self.detection.enough(fpr / self.tried) else "not enough tokens"
 
@@ -101,8 +107,8 @@ def corrected(found: Sequence[tuple[str, Detection]]) -> list[Named]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise SettingError(f"Two marks are called {twice!r}; every mark needs a name of its own.")
-    p_values = holm([detection.p_value for _, detection in found]).tolist()
-    return [Named(name, detection, p, len(found)) for (name, detection), p in zip(found, p_values, strict=True)]
+    logs = log10_holm([detection.log10_p for _, detection in found])
+    return [Named(name, detection, p, len(found)) for (name, detection), p in zip(found, logs, strict=True)]
 
 
 def _taken_apart(given: Any, number: int) -> tuple[str, Any, Any]:

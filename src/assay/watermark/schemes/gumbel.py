@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from assay.core.methods import Citation, MethodCard
 
@@ -58,6 +57,8 @@ class Gumbel(Philox):
 
     def bias(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores in which the drawn token alone is finite; give those of the filtered distribution (top-k, top-p)."""
+        import torch
+
         scores = scores.detach()
         drawn = _drawn(scores, self.uniforms_on_device(input_ids).to(scores.device))
         alone = torch.full_like(scores, float("-inf"), memory_format=torch.contiguous_format)
@@ -70,6 +71,8 @@ def _drawn(scores: Tensor, uniforms: Tensor) -> Tensor:
     log p is the score less a number that a row has in common. float32 decides wherever the best is ahead of the
     others by more than its errors, which are below 1e-5 and 1e-6 of the best; the few other rows are computed again.
     """
+    import torch
+
     rough = scores.to(torch.float32) - torch.log(-torch.log(uniforms))
     best = rough.max(dim=1, keepdim=True)
     drawn: Tensor = best.indices

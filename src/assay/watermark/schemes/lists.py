@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .. import kernel
 from ..keyed import Keyed
@@ -66,6 +65,8 @@ class PermutationLists(Keyed):
         return self._bias_candidates(contexts, scores) if self.self_salt else self._bias_all(contexts, scores)
 
     def _bias_all(self, contexts: np.ndarray, scores: Tensor) -> Tensor:
+        import torch
+
         spec, seeds = self.settings, self.seeds(contexts)
         if not spec.hard:
 
@@ -81,6 +82,8 @@ class PermutationLists(Keyed):
 
     def _bias_candidates(self, contexts: np.ndarray, scores: Tensor) -> Tensor:
         """Only the likeliest tokens are tested, each in its own list; the others are red."""
+        import torch
+
         spec = self.settings
         ids = likeliest(scores.detach(), spec.candidates or 1)
         count = ids.shape[1]

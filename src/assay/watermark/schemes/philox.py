@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from assay.core.methods import MethodCard
 
@@ -61,6 +60,8 @@ class Philox(Keyed):
 
     def uniforms_on_device(self, input_ids: Tensor) -> Tensor:
         """float32 [B, V] for the next token, payload included, computed where the ids are."""
+        import torch
+
         contexts = input_ids[:, input_ids.shape[1] - self.preceding :]
         if contexts.device.type == "cpu":
             return torch.from_numpy(shifted(self.uniform_rows(to_numpy(contexts)), self.settings.shift))
@@ -68,6 +69,8 @@ class Philox(Keyed):
 
     def _in_torch(self, contexts: Tensor) -> Tensor:
         """float32 [B, V], payload included, by torch's own operations on any device."""
+        import torch
+
         from ..kernel import device
 
         states = device.philox_states(contexts, self._key)

@@ -1,16 +1,23 @@
-"""How a scheme changes scores: green tokens raised, or red ones forbidden; new tensors in the caller's precision."""
+"""How a scheme changes scores: green tokens raised, or red ones forbidden; new tensors in the caller's precision.
+
+torch is imported by what changes scores: detection needs none of it, and starts a second earlier.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def copied(scores: Tensor) -> Tensor:
     """A contiguous copy outside the graph of gradients."""
+    import torch
+
     return scores.detach().clone(memory_format=torch.contiguous_format)
 
 
@@ -22,12 +29,16 @@ def raised(scores: Tensor, green: Tensor, delta: float) -> Tensor:
         green: bool [B, V] or [V], same device.
         delta: nats.
     """
+    import torch
+
     scores = scores.detach()
     return torch.where(green, scores + delta, scores)
 
 
 def forbidden(scores: Tensor, green: Tensor) -> Tensor:
     """Red scores turned to minus infinity; a row in which no token would be left stays as it is."""
+    import torch
+
     kept = scores.detach().masked_fill(~green, float("-inf"))
     some = (kept > float("-inf")).any(dim=1, keepdim=True)
     return torch.where(some, kept, scores.detach())
@@ -47,6 +58,8 @@ def in_float32(scores: Tensor, delta: float, add: Callable[[np.ndarray, float], 
     Returns:
         the new scores; None if they are float64 or on another device.
     """
+    import torch
+
     if scores.device.type != "cpu" or scores.dtype == torch.float64:
         return None
     rows = copied(scores) if scores.dtype == torch.float32 else scores.detach().to(torch.float32).contiguous()
@@ -56,6 +69,8 @@ def in_float32(scores: Tensor, delta: float, add: Callable[[np.ndarray, float], 
 
 def to_numpy(ids: Tensor) -> np.ndarray:
     """Ids as a contiguous int64 array on the CPU."""
+    import torch
+
     return np.ascontiguousarray(ids.detach().to("cpu", torch.int64).numpy())
 
 
@@ -69,6 +84,8 @@ def likeliest(scores: Tensor, count: int) -> Tensor:
 
     That is the order of a stable descending sort. The order within a row is not defined.
     """
+    import torch
+
     count = min(count, scores.shape[1])
     if count == scores.shape[1]:
         return torch.arange(count, device=scores.device).expand(len(scores), count)

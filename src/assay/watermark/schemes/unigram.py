@@ -13,7 +13,6 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from assay.core.methods import Citation, MethodCard
 
@@ -61,7 +60,7 @@ class Unigram(Keyed):
         np.random.default_rng(seed).shuffle(mask)
         mask.flags.writeable = False
         self._mask = mask
-        self._marks = torch.from_numpy(shifted(mask, settings.shift).copy())
+        self._marked = shifted(mask, settings.shift).copy()
 
     def score(self, contexts: np.ndarray, targets: np.ndarray, *, shift: int = 0) -> np.ndarray:
         """Whether each token is in the list: bool [n]."""
@@ -74,7 +73,9 @@ class Unigram(Keyed):
 
     def bias(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores with the mark."""
-        green = self._marks.to(scores.device)
+        import torch
+
+        green = torch.from_numpy(self._marked).to(scores.device)
         if self.settings.hard:
             return forbidden(scores, green)
         return scores.detach() + green.to(scores.dtype) * self.settings.delta
