@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import DataError, SettingError
 from ..common import note, positive, seed_number, whole
-from .flags import add_tokenizer_flag, natural, read_mark, read_tokenizers, share
+from .flags import add_reading_flags, natural, read_mark, read_tokenizers, share
 
 if TYPE_CHECKING:
     from ...core.progress import Progress
@@ -23,15 +23,9 @@ MOST_REMARKS = 20
 PROMPT_TOKENS = 30
 
 
-def add_reading_flags(parser: argparse.ArgumentParser) -> None:
-    """How documents are read."""
-    group = parser.add_argument_group("texts")
-    group.add_argument("--ids", action="store_true", help="the lines hold token ids ('ids'), which need no tokenizer")
-    add_tokenizer_flag(group)
-    group.add_argument(
-        "--field", metavar="NAME", help="field of a JSONL line with the text (default: text; ids with --ids)"
-    )
-    group.add_argument("--id-field", metavar="NAME", default="id", help="field with a document's name (default: id)")
+def add_corpus_flags(parser: argparse.ArgumentParser) -> None:
+    """How documents are read, and how much of them."""
+    group = add_reading_flags(parser)
     group.add_argument("--limit", type=whole, metavar="N", help="use the first N documents of each kind (default: all)")
     group.add_argument("--tokens", type=whole, metavar="T", help="use the first T tokens of every document")
 
@@ -85,7 +79,7 @@ class Reader:
     """Reads documents as the flags say, and counts what could not be read.
 
     Args:
-        arguments: with the flags of ``add_reading_flags``.
+        arguments: with the flags of ``add_corpus_flags``.
         tokenizer: for text; None for ids.
         clean: what happens to text first.
     """

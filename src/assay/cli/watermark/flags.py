@@ -157,9 +157,8 @@ def add_tokenizer_flag(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_text_flags(parser: argparse.ArgumentParser) -> None:
-    """The texts, and how they are read."""
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help=TEXT_HELP)
+def add_reading_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """How documents are read; the group, for more."""
     group = parser.add_argument_group("texts")
     group.add_argument("--ids", action="store_true", help="the lines hold token ids ('ids'), which need no tokenizer")
     add_tokenizer_flag(group)
@@ -167,6 +166,13 @@ def add_text_flags(parser: argparse.ArgumentParser) -> None:
         "--field", metavar="NAME", help="field of a JSONL line with the text (default: text; ids with --ids)"
     )
     group.add_argument("--id-field", metavar="NAME", default="id", help="field with a document's name (default: id)")
+    return group
+
+
+def add_text_flags(parser: argparse.ArgumentParser) -> None:
+    """The texts, and how they are read."""
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help=TEXT_HELP)
+    group = add_reading_flags(parser)
     group.add_argument(
         "--normalise",
         metavar="NAMES",

@@ -18,7 +18,7 @@ from ...core.progress import Progress
 from ..common import numbers
 from .corpora import (
     Reader,
-    add_reading_flags,
+    add_corpus_flags,
     add_study_flags,
     add_writing_flags,
     mark_of,
@@ -50,7 +50,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="window sizes of WinMax: geometric, max, a list such as 20,50, or none (default: geometric)",
     )
     add_mark_flags(parser, several=False)
-    add_reading_flags(parser)
+    add_corpus_flags(parser)
     add_writing_flags(parser)
     add_study_flags(parser, "runs/watermark-roc")
 
