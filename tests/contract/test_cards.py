@@ -19,6 +19,7 @@ DOES = {
     "recipe": "step",
     "probe": "measure",
     "head": "preset",
+    "inference": "score",
     "watermark": "build",
     "edit": "apply",
 }

@@ -13,6 +13,7 @@ KINDS = {
     "objective": "Objectives of attacks",
     "recipe": "Recipes",
     "head": "Heads on frozen encoders",
+    "inference": "Attacks that infer membership",
     "watermark": "Watermarks for generated text",
     "edit": "Edits of text, as attacks on a watermark",
 }

@@ -22,6 +22,7 @@ VERBS = {
     "dynamics": ("assay.cli.dynamics", "show how the decision boundary moves during a training"),
     "certify": ("assay.cli.certify", "prove robustness by randomized smoothing"),
     "privacy": ("assay.cli.privacy", "privacy accounting, and who pays for privacy in a trained model"),
+    "members": ("assay.cli.members", "tell which records a model betrays as its training data"),
     "watermark": ("assay.cli.watermark", "mark generated text, and tell marked text from any other"),
     "compare": ("assay.cli.compare", "compare two audits sample by sample"),
     "check": ("assay.cli.check", "check claims against finished runs"),

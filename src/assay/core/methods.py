@@ -28,7 +28,7 @@ from typing import Any
 
 from .errors import InputError, did_you_mean
 
-CONCERNS = ("training", "performance", "evasion", "boundary", "certify", "privacy", "watermark")
+CONCERNS = ("training", "performance", "evasion", "boundary", "certify", "privacy", "membership", "watermark")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class MethodCard:
 
     Args:
         name: as the command line and suites write it, such as ``"apgd-ce"``.
-        kind: ``"attack"``, ``"objective"``, ``"recipe"``, ``"head"``, ``"probe"``, ``"watermark"`` or ``"edit"``.
+        kind: ``"attack"``, ``"objective"``, ``"recipe"``, ``"head"``, ``"probe"``, ``"inference"``,
+            ``"watermark"`` or ``"edit"``.
         title: the name in words.
         summary: one sentence on what it does.
         settings: name of the settings class in the same file.

@@ -19,7 +19,8 @@ from ..core.methods import Citation, MethodCard
 from ..core.progress import Progress
 from ..core.settings import option, settings
 from .auditing import Study
-from .watermarking import Documents, data_of, single_run, target_of, write_texts
+from .single import single_run
+from .watermarking import Documents, data_of, target_of, write_texts
 
 if TYPE_CHECKING:
     from ..data.texts import TokenDataset

@@ -6,7 +6,6 @@ a digest of what is detected in their documents.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 from collections import Counter
@@ -17,19 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.claims import check, parse_claim
 from ..core.errors import DataError, Incomplete
-from ..core.files import make_folder, read_json, write_atomic
-from ..core.methods import MethodCard
+from ..core.files import make_folder, write_atomic
 from ..core.probes import Measurement
 from ..core.progress import Progress
-from ..core.runs import RunWriter
 from ..core.settings import as_dict
 from ..core.shards import Shards
-from ..report import write_report
 from ..watermark import attacked, null, rates
 from ..watermark.scoring import digest, outcome
-from .auditing import RECORD, SCHEMA, Study, fill, save
+from .single import single_run
 
 if TYPE_CHECKING:
     from ..core.shards import Shards as Store
@@ -37,6 +32,7 @@ if TYPE_CHECKING:
     from ..watermark.edits.base import Tokenizer
     from ..watermark.settings import WatermarkSettings
     from ..watermark.watermark import Watermark
+    from .auditing import Study
 
 NOT_TESTED = (
     "Paraphrase by people or by another model, and translation there and back.",
@@ -145,6 +141,7 @@ def study_rates(
         claims=claims,
         progress=progress,
         command=command,
+        not_tested=NOT_TESTED,
     )
 
 
@@ -208,6 +205,7 @@ def study_attack(
         claims=claims,
         progress=progress,
         command=command,
+        not_tested=NOT_TESTED,
     )
 
 
@@ -259,6 +257,7 @@ def study_null(
         claims=claims,
         progress=progress,
         command=command,
+        not_tested=NOT_TESTED,
     )
 
 
@@ -367,84 +366,6 @@ def _probes(watermark: Watermark) -> list[np.ndarray]:
     """Fixed random ids, on which keys are told apart."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, watermark.settings.vocab_size, size=_PROBE_LENGTH) for _ in range(_PROBES)]
-
-
-def single_run(
-    card: MethodCard,
-    settings: Any,
-    measure: Callable[[Store, Progress], Measurement],
-    *,
-    target: dict[str, Any],
-    data: dict[str, Any],
-    out: str | Path,
-    seed: int,
-    claims: Sequence[str] = (),
-    progress: Progress | None = None,
-    command: Sequence[str] = (),
-    not_tested: Sequence[str] = NOT_TESTED,
-) -> Study:
-    """A study of one run: measured unless it is done, judged by the claims, and its report written.
-
-    Args:
-        card, settings: of what is measured.
-        measure: does the work, and keeps finished pieces in the store it is given.
-        target, data: as the record describes them.
-        out: folder of the study.
-        seed: root of every random stream.
-        claims: such as ``"auc >= 0.9"``.
-        progress: where to show progress.
-        command: the command line to print in the report.
-        not_tested: sentences on what stays open.
-
-    Raises:
-        Incomplete: the work was interrupted; the same call goes on.
-    """
-    progress = progress or Progress(enabled=False)
-    wanted = [parse_claim(claim) for claim in claims]
-    record: dict[str, Any] = {
-        "schema": SCHEMA,
-        "kind": "study",
-        "status": "incomplete",
-        "seed": seed,
-        "command": list(command),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "target": target,
-        "data": data,
-        "runs": [],
-        "verdicts": [],
-        "not_tested": list(not_tested),
-    }
-    study = Study(path=Path(out), record=record)
-    save(study)
-    entry: dict[str, Any] = {"probe": card.name, "settings": as_dict(settings), "id": None}
-    record["runs"] = [entry]
-    try:
-        writer = RunWriter.open(
-            study.path / "runs",
-            method=card,
-            given=as_dict(settings),
-            resolved=as_dict(settings),
-            target=target,
-            data=data,
-            seeds={"root": seed},
-            command=list(command),
-        )
-
-        def work() -> None:
-            measurement = measure(writer.shards, progress)
-            rows = len(next(iter(measurement.samples.values())))
-            writer.finish(measurement, sample_ids=np.arange(rows))
-
-        fill(writer, entry, study, work)
-    except KeyboardInterrupt:
-        save(study)
-        raise Incomplete(f"Stopped; what is done is kept in {out}. Run the same command to go on.") from None
-    study.verdicts = check(wanted, study.runs)
-    record["status"] = "ok" if entry["status"] == "ok" else "failed"
-    record["verdicts"] = [verdict.as_dict() for verdict in study.verdicts]
-    save(study)
-    study.report = write_report(study.path, study.runs, study=read_json(study.path / RECORD), verdicts=study.verdicts)
-    return study
 
 
 def target_of(settings: WatermarkSettings, told_apart: str) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Membership: which records a model betrays as its training data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy
+
+if TYPE_CHECKING:
+    from .attacks.lira import LiRA, lira_scores
+    from .attacks.rmia import RMIA, rmia_scores
+    from .canaries.optimise import canary_queries, optimise_canaries
+    from .evidence import epsilon_lower_bound, roc
+    from .signals import Answers, Signals
+
+METHODS: tuple[str, ...] = ()
+
+__all__ = [
+    "METHODS",
+    "RMIA",
+    "Answers",
+    "LiRA",
+    "Signals",
+    "canary_queries",
+    "epsilon_lower_bound",
+    "lira_scores",
+    "optimise_canaries",
+    "rmia_scores",
+    "roc",
+]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Answers": ".signals",
+        "LiRA": ".attacks.lira",
+        "RMIA": ".attacks.rmia",
+        "Signals": ".signals",
+        "canary_queries": ".canaries.optimise",
+        "epsilon_lower_bound": ".evidence",
+        "lira_scores": ".attacks.lira",
+        "optimise_canaries": ".canaries.optimise",
+        "rmia_scores": ".attacks.rmia",
+        "roc": ".evidence",
+    },
+)

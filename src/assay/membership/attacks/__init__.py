@@ -1,0 +1,1 @@
+"""Attacks: from the answers of reference models and of a target to one score a record; larger means member."""

@@ -1,0 +1,1 @@
+"""Canaries: query images, optimised on shadow models, that members and non-members answer differently."""
