@@ -57,6 +57,8 @@ def test_words_outside_the_lists_are_refused() -> None:
         figure(kind="pie")
     with pytest.raises(InputError, match=r"Figure\.x_scale is 'logarithmic'"):
         figure(x_scale="logarithmic")
+    with pytest.raises(InputError, match=r"Figure\.y_scale is 'lgo'.*Did you mean 'log'"):
+        figure(y_scale="lgo")
 
 
 @pytest.mark.parametrize("name", ["", "../run", "a/b", ".hidden", "a b", "a\n", "x" * 101])
@@ -106,7 +108,11 @@ def test_an_empty_measurement_applies() -> None:
 
 def test_frames_and_marks_survive_the_disk() -> None:
     given = figure(
-        x_limits=(-1, 2), marks=[Mark(axis="y", value=0, label="no speed")], sequence="speed", moment="step 4"
+        x_limits=(-1, 2),
+        y_scale="log",
+        marks=[Mark(axis="y", value=0, label="no speed")],
+        sequence="speed",
+        moment="step 4",
     )
     assert unpack_figure(pack_figure(given)["figures/curve.json"]) == given
     assert given.x_limits == (-1.0, 2.0)
@@ -114,7 +120,7 @@ def test_frames_and_marks_survive_the_disk() -> None:
 
 def test_a_figure_of_an_older_run_stands_alone() -> None:
     content = json.loads(pack_figure(figure())["figures/curve.json"])
-    for name in ("x_limits", "marks", "sequence", "moment"):
+    for name in ("x_limits", "y_scale", "marks", "sequence", "moment"):
         del content[name]
     assert unpack_figure(json.dumps(content).encode()) == figure()
 
@@ -125,6 +131,8 @@ def test_a_figure_of_an_older_run_stands_alone() -> None:
         ({"sequence": "../x"}, r"Figure\.sequence is '\.\./x'"),
         ({"x_limits": (1, 0)}, r"Figure\.x_limits is \(1\.0, 0\.0\)"),
         ({"y_limits": (0, math.inf)}, r"Figure\.y_limits"),
+        ({"y_scale": "log", "y_limits": (0, 1)}, "both must be above 0"),
+        ({"kind": "bar", "y_scale": "log"}, "no 0 to stand on: use one of line, cdf, scatter"),
         ({"kind": "bar", "x_limits": (0, 1)}, "bars of named things"),
         ({"kind": "stacked", "marks": (Mark(axis="x", value=0),)}, "bars of named things"),
         ({"kind": "stacked", "series": (Series(label="a", x=("b",), y=(-0.1,)),)}, "values below 0"),

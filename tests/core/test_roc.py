@@ -161,7 +161,25 @@ def test_the_figure_has_a_band_and_begins_where_it_can() -> None:
     assert all(lo <= y <= hi for lo, y, hi in zip(line.lo, line.y, line.hi, strict=True))
 
 
+def test_the_figure_can_be_logarithmic_both_ways_with_the_line_of_chance() -> None:
+    rng = np.random.default_rng(4)
+    curve = make(rng.normal(1, 1, 50).tolist(), rng.normal(0, 1, 200).tolist())
+    plain = roc_figure({"plain": curve})
+    both = roc_figure({"plain": curve}, y_scale="log", chance=True, sides=("members", "non-members"))
+    assert (plain.y_scale, plain.y_limits, len(plain.series)) == ("linear", (0.0, 1.0), 1)
+    assert (both.y_scale, both.y_limits, both.x_limits) == ("log", (1 / 200, 1.0), (1 / 200, 1.0))
+    assert both.series[0] == plain.series[0]
+    assert (both.series[1].label, both.series[1].x, both.series[1].y) == ("chance", (1 / 200, 1.0), (1 / 200, 1.0))
+    assert "50 members, 200 non-members" in both.caption
+    assert "Left of 1/non-members" in both.caption
+    assert "Rates of 0 lie on the lower edge" in both.caption
+    bent = roc_figure({"plain": curve}, chance=True).series[1]
+    assert bent.x == bent.y
+    assert len(bent.x) > 50
+
+
 def test_one_negative_can_be_drawn() -> None:
+    assert roc_figure({"plain": make([1.0, 2.0], [0.0])}, y_scale="log", chance=True).series[1].y == (1.0,)
     assert roc_figure({"plain": make([1.0, 2.0], [0.0])}).series[0].y == (1.0,)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.core.probes import FIGURE_KINDS, Figure, Mark, Measurement, Series
+from assay.core.probes import FIGURE_KINDS, LOG_KINDS, Figure, Mark, Measurement, Series
 from assay.report.figures import COLOURS, _look, as_rows, draw
 from assay.report.svg import standalone
 
@@ -133,6 +133,58 @@ def test_a_log_axis_has_labels_whatever_it_spans(low: float, high: float, labels
     )
     written = re.findall(r">([0-9.e-]+)</text>", draw(figure, prefix="p"))
     assert sum(low * 0.9 <= float(text) <= high * 1.1 and "−" not in text for text in written) >= labels
+
+
+@pytest.mark.parametrize("kind", LOG_KINDS)
+@pytest.mark.parametrize(("low", "high", "labels"), [(0.21, 0.49, 2), (0.03, 0.9, 2), (1e-4, 10.0, 3)])
+def test_a_vertical_log_axis_has_labels_whatever_it_spans(kind: str, low: float, high: float, labels: int) -> None:
+    points = Series(label="a", x=(1000.0, 2000.0), y=(low, high))
+    for limits in (None, (low, high)):
+        text = draw(figure(kind, series=(points,), y_scale="log", y_limits=limits))
+        written = [float(one) for one in re.findall(r">([0-9.e-]+)</text>", text)]
+        assert sum(low * 0.9 <= one <= high * 1.1 for one in written) >= labels
+        assert "−" not in text
+        assert "$" not in text
+
+
+def test_equal_steps_on_a_log_axis_are_equal_ratios() -> None:
+    series = Series(label="a", x=(0.0, 1.0, 2.0), y=(0.01, 0.1, 1.0))
+    ((first, second, third),) = _drawn(draw(figure(series=(series,), y_scale="log")), f"stroke: {COLOURS[0]}")
+    assert first[1] - second[1] == pytest.approx(second[1] - third[1], abs=0.03)
+    assert first[1] > second[1]
+
+
+@pytest.mark.parametrize("limits", [None, (0.01, 1.0)])
+def test_what_is_not_above_a_log_axis_lies_on_its_edge(limits: tuple[float, float] | None) -> None:
+    """Rates of 0, and what is below the axis: on the edge, and not far below it where nothing would be seen."""
+    y = (0.0, -3.0, 0.02, 1.0)
+    series = Series(label="a", x=(0.0, 1.0, 2.0, 3.0), y=y, lo=(-math.inf, -4.0, 0.0, 0.5), hi=(0.0, 0.1, 0.5, 1.0))
+    text = draw(figure(series=(series,), y_scale="log", y_limits=limits))
+    (line,) = _drawn(text, f"stroke: {COLOURS[0]}")
+    (shift,) = re.findall(rf'y="([\d.]+)" style="fill: {COLOURS[0]}', text)
+    band = re.findall(r'd="(M [^"]+z)" id', text)[0]
+    heights = [float(shift) + float(y) for y in re.findall(r"[ML] -?[\d.]+ (-?[\d.]+)", band)]
+    ground = max(y for _, y in line)
+    assert [y for _, y in line[:2]] == [ground, ground]
+    assert ground > line[2][1] > line[3][1]
+    assert max(heights) == pytest.approx(ground, abs=0.02)
+    points = ElementTree.fromstring(draw(figure("scatter", series=(series,), y_scale="log", y_limits=limits)))
+    places = [float(use.get("y", "")) for g in points.iter(f"{SVG}g") if g.get("clip-path") for use in g]
+    assert places == [y for _, y in line]
+
+
+def test_a_log_axis_of_nothing_positive_can_be_drawn() -> None:
+    series = Series(label="a", x=(0.0, 1.0), y=(0.0, -1.0))
+    ElementTree.fromstring(draw(figure(series=(series,), y_scale="log")))
+    same = Series(label="a", x=(0.0, 1.0), y=(0.1, 0.1))
+    ElementTree.fromstring(draw(figure(series=(same,), y_scale="log", y_limits=(0.1, 0.1))))
+
+
+def test_marks_on_a_vertical_log_axis_lie_above_0() -> None:
+    marks = (Mark(axis="y", value=0.5, label="half"), Mark(axis="y", value=0.0, label="nothing"))
+    texts = _texts(draw(figure(marks=marks, y_scale="log")))
+    assert "half" in texts
+    assert "nothing" not in texts
 
 
 def test_more_series_than_colours_still_differ() -> None:

@@ -70,6 +70,22 @@ def test_a_shared_log_axis_stays_positive() -> None:
     assert first.x_limits[0] == pytest.approx(1e-3 * (1e-4) ** 0.05)
 
 
+def test_a_shared_vertical_log_axis_stays_positive() -> None:
+    points = (Series(label="a", x=(1.0, 2.0, 3.0), y=(0.0, 1e-3, 10.0)),)
+    first, second = share_axes([frame(name, series=points, y_scale="log") for name in ("a", "b")])
+    assert first.y_limits == second.y_limits
+    assert first.y_limits is not None
+    assert first.y_limits[0] == pytest.approx(1e-3 * (1e-4) ** 0.05)
+    mixed = share_axes([frame("a", series=points, y_scale="log"), frame("b", series=points)])
+    assert [one.y_limits for one in mixed] == [None, None]
+
+
+def test_points_on_the_edge_of_a_log_axis_are_seen() -> None:
+    points = (Series(label="a", x=(1.0, 2.0, 3.0), y=(0.0, 0.5, 9.0)),)
+    (panel,) = panels([frame("a", series=points, y_scale="log", y_limits=(0.1, 1.0))], "p")
+    assert panel.frames[0].not_drawn == 1
+
+
 def test_bars_stand_on_zero_and_parts_add_up() -> None:
     parts = (Series(label="a", x=("u", "v"), y=(1, 2)), Series(label="b", x=("u", "v"), y=(1, math.nan)))
     first, _ = share_axes([frame(name, kind="stacked", series=parts) for name in ("a", "b")])

@@ -122,11 +122,14 @@ def _cards_of(concern: str) -> Iterator[MethodCard]:
             yield MethodCard(**literal, module=f"{package}.{file}")
 
 
-def _literals(path: Path) -> Iterator[dict[str, Any]]:
+@functools.lru_cache(maxsize=256)
+def _literals(path: Path) -> tuple[dict[str, Any], ...]:
     """The keyword literals of every ``MethodCard(...)`` at the top level of a file."""
     citations = _citations(path)
-    for _, call in _calls(path, "MethodCard"):
-        yield {word.arg: _value(word.value, citations) for word in call.keywords if word.arg}
+    return tuple(
+        {word.arg: _value(word.value, citations) for word in call.keywords if word.arg}
+        for _, call in _calls(path, "MethodCard")
+    )
 
 
 def _citations(path: Path) -> dict[str, Citation]:

@@ -20,6 +20,7 @@ SEVERITIES = ("info", "warning", "serious")
 DIRECTIONS = ("higher", "lower", "none")
 FIGURE_KINDS = ("line", "bar", "stacked", "histogram", "reliability", "cdf", "scatter", "matrix")
 SCALES = ("linear", "log")
+LOG_KINDS = ("line", "cdf", "scatter")
 AXES = ("x", "y")
 _ROUNDING = 1e-9
 _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,99}")
@@ -208,6 +209,7 @@ class Figure:
         y_limits: ends of the vertical axis, or ``None`` to fit the data of all frames.
         x_limits: ends of the horizontal axis, or ``None`` to fit the data of all frames; not for bars.
         x_scale: ``"linear"`` or ``"log"``.
+        y_scale: likewise, ``"log"`` for lines and points alone; what is 0 or below then lies on the lower edge.
         marks: reference lines; bars have them across their values only (``axis="y"``), a matrix has none.
         columns: what the columns of a matrix are, in order; columns that are not named here follow as plain numbers.
         sequence: name of the moving figure, written as ``name`` is; ``""`` for a figure that stands alone.
@@ -224,6 +226,7 @@ class Figure:
     y_limits: tuple[float, float] | None = None
     x_limits: tuple[float, float] | None = None
     x_scale: str = "linear"
+    y_scale: str = "linear"
     marks: tuple[Mark, ...] = ()
     columns: tuple[Column, ...] = ()
     sequence: str = ""
@@ -237,11 +240,21 @@ class Figure:
                 )
         _one_of("Figure.kind", self.kind, FIGURE_KINDS)
         _one_of("Figure.x_scale", self.x_scale, SCALES)
+        _one_of("Figure.y_scale", self.y_scale, SCALES)
         object.__setattr__(self, "series", tuple(self.series))
         object.__setattr__(self, "marks", tuple(self.marks))
         object.__setattr__(self, "columns", tuple(self.columns))
         object.__setattr__(self, "y_limits", _ends("Figure.y_limits", self.y_limits))
         object.__setattr__(self, "x_limits", _ends("Figure.x_limits", self.x_limits))
+        if self.y_scale == "log" and self.kind not in LOG_KINDS:
+            raise InputError(
+                f"Figure {self.name!r} is of kind {self.kind!r} with a logarithmic y axis; that has no 0 to stand on: "
+                f"use one of {', '.join(LOG_KINDS)}, or y_scale='linear'."
+            )
+        if self.y_scale == "log" and self.y_limits is not None and self.y_limits[0] <= 0:
+            raise InputError(
+                f"Figure {self.name!r} has y_limits {self.y_limits} on a logarithmic axis; both must be above 0."
+            )
         if self.kind in ("bar", "stacked") and (self.x_limits or any(mark.axis == "x" for mark in self.marks)):
             raise InputError(
                 f"Figure {self.name!r} has bars of named things, and x_limits or a mark on x; "

@@ -31,6 +31,12 @@ class Task:
         if self._bars is not None and self._id is not None:
             self._bars.advance(self._id, n)
 
+    def describe(self, description: str) -> None:
+        """Say what is under way now."""
+        self.description = description
+        if self._bars is not None and self._id is not None:
+            self._bars.update(self._id, description=description)
+
     def done(self) -> None:
         """The stage has ended; calling it twice does no harm."""
         if self._finished:
@@ -77,6 +83,13 @@ class Progress:
     def task(self, description: str, total: int | None = None) -> Task:
         """Begin a stage of ``total`` units (``None``: not known)."""
         return Task(self, description, total)
+
+    def say(self, text: str) -> None:
+        """A line above the bars, or among the plain lines if ``verbose``."""
+        if self.bars is not None:
+            self.bars.console.print(text, markup=False, highlight=False)
+        elif self.verbose:
+            print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         if self.enabled and sys.stderr.isatty():

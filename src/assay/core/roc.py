@@ -189,7 +189,7 @@ class Roc:
             lo, hi = _bootstrap(self, _auc_of, level, resamples, seed)
             if lo < hi:
                 return self._estimate(self.auc, lo, hi, "stratified bootstrap", level)
-        lo, hi = _newcombe(self.auc, len(self.positives), len(self.negatives), level)
+        lo, hi = newcombe(self.auc, len(self.positives), len(self.negatives), level)
         return self._estimate(self.auc, lo, hi, "newcombe", level)
 
     def _exact_tpr(self, fpr: float, strict: bool, level: float) -> Estimate:
@@ -245,12 +245,20 @@ def roc(scores: ArrayLike, positive: ArrayLike) -> Roc:
 
 
 def roc_figure(
-    curves: Mapping[str, Roc], *, name: str = "roc", title: str = "ROC", fprs: Sequence[float] = (), level: float = 0.95
+    curves: Mapping[str, Roc],
+    *,
+    name: str = "roc",
+    title: str = "ROC",
+    fprs: Sequence[float] = (),
+    level: float = 0.95,
+    y_scale: str = "linear",
+    chance: bool = False,
+    sides: tuple[str, str] = ("positives", "negatives"),
 ) -> Figure:
     """A figure of one or more curves: TPR against FPR on a logarithmic axis, with bands.
 
     The band of a curve holds its exact interval at every false positive rate for itself. The axis begins at
-    ``1 / N``, the lowest rate that the negatives can show.
+    ``1 / N``, the lowest rate that the negatives can show; so does a logarithmic axis of the true positive rate.
 
     Args:
         curves: label -> curve.
@@ -258,6 +266,9 @@ def roc_figure(
         title: heading.
         fprs: false positive rates that are marked by a line, where the axis reaches them.
         level: of the bands.
+        y_scale: of the true positive rate, ``"linear"`` or ``"log"``.
+        chance: draw the line TPR = FPR of scores that know nothing.
+        sides: what positives and negatives are, in words.
     """
     series, smallest = [], 1.0
     for label, curve in curves.items():
@@ -274,23 +285,34 @@ def roc_figure(
                 hi=(*(rate.hi for rate in rates), 1.0),
             )
         )
+    edge = " Rates of 0 lie on the lower edge." if y_scale == "log" else ""
     counts = sorted({(len(curve.positives), len(curve.negatives)) for curve in curves.values()})
-    sizes = "; ".join(f"{p:,} positives, {n:,} negatives" for p, n in counts)
+    sizes = "; ".join(f"{p:,} {sides[0]}, {n:,} {sides[1]}" for p, n in counts)
+    if chance:
+        series.append(_chance(smallest, y_scale))
     return Figure(
         name=name,
         title=title,
         caption=f"True positive rate against false positive rate, measured on {sizes}. Bands: exact {level:.0%} "
-        "intervals of each point, which hold the uncertainty of the threshold too. Left of 1/negatives nothing can "
-        "be measured.",
+        f"intervals of each point, which hold the uncertainty of the threshold too. Left of 1/{sides[1]} nothing can "
+        f"be measured.{edge}",
         kind="line",
         x_label="false positive rate",
         y_label="true positive rate",
         series=tuple(series),
-        y_limits=(0.0, 1.0),
+        y_limits=(0.0 if y_scale == "linear" else min(smallest, 0.5), 1.0),
         x_limits=(smallest, 1.0) if smallest < 1 else None,
         x_scale="log",
+        y_scale=y_scale,
         marks=tuple(Mark(axis="x", value=fpr, label=f"{fpr:g}") for fpr in fprs if smallest <= fpr < 1),
     )
+
+
+def _chance(smallest: float, y_scale: str) -> Series:
+    """The diagonal: straight between its ends on two logarithmic axes, else through many points."""
+    places = np.geomspace(smallest, 1, 2 if y_scale == "log" else _GRID) if smallest < 1 else np.array([1.0])
+    rates = (smallest, *map(float, places[1:-1]), 1.0) if smallest < 1 else (1.0,)
+    return Series(label="chance", x=rates, y=rates)
 
 
 def _method(given: str, allowed: Sequence[str]) -> str:
@@ -299,8 +321,8 @@ def _method(given: str, allowed: Sequence[str]) -> str:
     return given or allowed[0]
 
 
-def _newcombe(auc: float, positives: int, negatives: int, level: float) -> tuple[float, float]:
-    """The ends of Newcombe's interval, by bisection on both sides of the area."""
+def newcombe(auc: float, positives: int, negatives: int, level: float) -> tuple[float, float]:
+    """The ends of Newcombe's interval of an area (:meth:`Roc.interval`), by bisection on both sides of it."""
     z = float(ndtri((1 + level) / 2))
     half = (positives + negatives) / 2 - 1
 

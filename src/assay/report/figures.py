@@ -24,6 +24,7 @@ from .words import category
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 COLOURS = ("#2681c4", "#c96a00", "#0f9a70", "#b45fa0", "#7d7f85")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -100,13 +101,13 @@ def _drawable(figure: Figure) -> bool:
 
 
 def _curves(axes: Axes, figure: Figure) -> None:
-    stepped = figure.kind == "cdf"
+    stepped, floor = figure.kind == "cdf", _floor(figure)
     for index, series in enumerate(figure.series):
         colour, shape = _look(index)
         x = [float(value) for value in series.x]
         axes.plot(
             x,
-            series.y,
+            _raised(series.y, floor),
             color=colour,
             linestyle=LINES[shape],
             linewidth=1.6,
@@ -119,8 +120,8 @@ def _curves(axes: Axes, figure: Figure) -> None:
         if series.lo is not None and series.hi is not None:
             axes.fill_between(
                 x,
-                series.lo,
-                series.hi,
+                _raised(series.lo, floor),
+                _raised(series.hi, floor),
                 step="post" if stepped else None,
                 color=colour,
                 alpha=0.18,
@@ -243,12 +244,12 @@ def _reliability(axes: Axes, figure: Figure) -> None:
 
 def _scatter(axes: Axes, figure: Figure) -> None:
     """Points without lines; series differ by shape, and every second one is hollow; the more, the smaller."""
-    size, alpha = _points(figure)
+    (size, alpha), floor = _points(figure), _floor(figure)
     for index, series in enumerate(figure.series):
         colour, shape = _look(index)
         axes.plot(
             [float(value) for value in series.x],
-            series.y,
+            _raised(series.y, floor),
             linestyle="none",
             marker=MARKERS[shape],
             markersize=size,
@@ -281,25 +282,61 @@ def _numeric(axes: Axes, figure: Figure) -> None:
         axes.locator_params(axis="x", nbins=MOST_TICKS)
     else:
         axes.set_xscale(figure.x_scale)
-        _log_ticks(axes)
-        # The usual labels of powers are mathematics, which is switched off.
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter("")
-    axes.set_ylim(_limits(figure.y_limits))
+        _log_ticks(axes.xaxis)
+    if figure.y_scale == "linear":
+        axes.set_ylim(_limits(figure.y_limits))
+    else:
+        axes.set_yscale(figure.y_scale)
+        axes.set_ylim(_floor(figure), _ceiling(figure))
+        _log_ticks(axes.yaxis)
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _log_ticks(axes: Axes) -> None:
+def _log_ticks(axis: Axis) -> None:
     """Some labels within the axis, also where it spans less than a power of ten."""
     from matplotlib.ticker import AutoLocator, LogLocator
 
-    low, high = axes.get_xlim()
+    low, high = axis.get_view_interval()
     decades = math.log10(high / low) if low > 0 else math.inf
     if decades < 0.8:
-        axes.xaxis.set_major_locator(AutoLocator())
+        axis.set_major_locator(AutoLocator())
     elif decades < 3:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    # The usual labels of powers are mathematics, which is switched off.
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter("")
+
+
+def _floor(figure: Figure) -> float | None:
+    """The lower edge of a logarithmic vertical axis, below everything that is positive; ``None`` for a linear one."""
+    if figure.y_scale == "linear":
+        return None
+    if figure.y_limits is not None and figure.y_limits[0] < figure.y_limits[1]:
+        return figure.y_limits[0]
+    low, high = _positive_ends(figure)
+    return low / (high / low) ** 0.05 if low < high else low / 2
+
+
+def _ceiling(figure: Figure) -> float:
+    """The upper edge of a logarithmic vertical axis, with room, so that nothing drawn at the end is cut."""
+    if figure.y_limits is not None and figure.y_limits[0] < figure.y_limits[1]:
+        low, high = figure.y_limits
+        return _with_room((low, high), "log")[1]
+    low, high = _positive_ends(figure)
+    return high * (high / low) ** 0.05 if low < high else high * 2
+
+
+def _positive_ends(figure: Figure) -> tuple[float, float]:
+    values = [value for series in figure.series for part in (series.y, series.lo, series.hi) for value in part or ()]
+    values += [mark.value for mark in figure.marks if mark.axis == "y"]
+    kept = [value for value in values if 0 < value < math.inf]
+    return min(kept, default=0.1), max(kept, default=1.0)
+
+
+def _raised(values: Sequence[float], floor: float | None) -> Sequence[float]:
+    """Values as they are drawn: what lies below a logarithmic axis lies on its edge."""
+    return values if floor is None else [value if math.isnan(value) else max(value, floor) for value in values]
 
 
 def _limits(ends: tuple[float, float] | None) -> tuple[float, float] | None:

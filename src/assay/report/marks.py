@@ -25,7 +25,8 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], *, lying: bool) -> None:
         marks: the reference lines.
         lying: whether the bars lie down, so that the values run from left to right.
     """
-    shown = [mark for mark in marks if mark.axis == "y" or axes.get_xscale() == "linear" or mark.value > 0]
+    scales = {"x": axes.get_xscale(), "y": axes.get_yscale()}
+    shown = [mark for mark in marks if scales[mark.axis] == "linear" or mark.value > 0]
     for mark in shown:
         line = axes.axvline if _upright(mark, lying) else axes.axhline
         line(mark.value, color=INK, alpha=0.8, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3)

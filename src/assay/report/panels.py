@@ -70,7 +70,7 @@ def panels(figures: Iterable[Figure], prefix: str) -> list[Panel]:
 
 def share_axes(frames: Sequence[Figure]) -> list[Figure]:
     """The frames with the same ends of their axes, so that what moves is the data; ends that are given stay."""
-    if len(frames) < 2 or len({(frame.kind, frame.x_scale) for frame in frames}) > 1:
+    if len(frames) < 2 or len({(frame.kind, frame.x_scale, frame.y_scale) for frame in frames}) > 1:
         return list(frames)
     kind, scale = frames[0].kind, frames[0].x_scale
     if kind == "matrix":
@@ -78,7 +78,7 @@ def share_axes(frames: Sequence[Figure]) -> list[Figure]:
     bars = kind in ("bar", "stacked")
     across = None if bars else _span([x for frame in frames for x in _across(frame)], scale == "log")
     heights = [y for frame in frames for y in _up(frame)]
-    up = _span(heights, False)
+    up = _span(heights, frames[0].y_scale == "log")
     if up is not None and kind not in WITHOUT_BASE and not any(y < 0 for y in heights):
         up = (0.0, up[1])
     return [
@@ -147,10 +147,18 @@ def _not_drawn(figure: Figure) -> int:
     if figure.kind not in ("scatter", "histogram"):
         return 0
     return sum(
-        not (_within(float(x), figure.x_limits) and (_within(y, figure.y_limits) or figure.kind == "histogram"))
+        not (
+            _within(float(x), figure.x_limits)
+            and (_within(_lifted(y, figure), figure.y_limits) or figure.kind == "histogram")
+        )
         for series in figure.series
         for x, y in zip(series.x, series.y, strict=True)
     )
+
+
+def _lifted(value: float, figure: Figure) -> float:
+    """A value where it is drawn: what lies below a logarithmic axis lies on its edge."""
+    return max(value, figure.y_limits[0]) if figure.y_scale == "log" and figure.y_limits else value
 
 
 def _within(value: float, ends: Ends) -> bool:
