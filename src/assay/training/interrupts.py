@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Interrupts:
     """Inside, SIGINT and SIGTERM set a flag; a second one stops at once with KeyboardInterrupt.
 
-    Outside the main thread, where Python delivers no signals, nothing is changed.
+    One inside another tells the outer one too, so that a signal that comes when the inner work is all but done
+    stops the work around it. Outside the main thread, where Python delivers no signals, nothing is changed.
     """
 
     def __init__(self) -> None:
@@ -46,3 +47,6 @@ class Interrupts:
         if self.noted:
             raise KeyboardInterrupt
         self.noted = True
+        around = getattr(self._earlier.get(number), "__self__", None)
+        if isinstance(around, Interrupts) and not around.noted:
+            around._note(number, frame)
