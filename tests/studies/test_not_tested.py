@@ -1,13 +1,20 @@
 from __future__ import annotations
 
-from assay.studies.not_tested import STANDING, not_tested, not_tested_of_encoders
+from assay.studies.not_tested import BY_ATTACK, RECONSTRUCTION, STANDING, not_tested, not_tested_of_encoders
 
 
 def test_the_standing_list_is_always_there() -> None:
     probes = ("clean-accuracy", "calibration", "certified-accuracy", "private-training")
     everything = [{"probe": name, "settings": {}} for name in probes]
     everything += [{"probe": "robust-accuracy", "settings": {"norm": norm}} for norm in ("linf", "l2", "l1")]
-    assert not_tested(everything, strata=True, limited=None) == list(STANDING)
+    assert not_tested(everything, strata=True, limited=None) == [BY_ATTACK, *STANDING]
+
+
+def test_an_attack_on_membership_leaves_reconstruction_open() -> None:
+    for name in ("membership-inference", "canary-inference"):
+        points = not_tested([{"probe": name, "settings": {}}], strata=True, limited=None)
+        assert RECONSTRUCTION in points
+        assert BY_ATTACK not in points
 
 
 def test_what_is_missing_is_said() -> None:

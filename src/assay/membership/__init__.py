@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from .evidence import epsilon_lower_bound, roc
     from .signals import Answers, Signals
 
-METHODS: tuple[str, ...] = ()
+METHODS: tuple[str, ...] = (
+    "answers_attack",
+    "attacks.calibrated_loss",
+    "attacks.gap",
+    "attacks.global_threshold",
+    "attacks.lira",
+    "attacks.loss",
+    "attacks.offset",
+    "attacks.rmia",
+    "canary_inference",
+    "membership_inference",
+)
 
 __all__ = [
     "METHODS",

@@ -118,7 +118,7 @@ def _known(pool: Pool, done: np.ndarray, sizes: np.ndarray) -> float:
 
 
 def _probed(pool: Pool, m: int, threads: int) -> float:
-    """Seconds a record, from timed steps and a timed checkpoint; groups take the share of it that their timing found."""
+    """Seconds a record, from timed steps and a timed checkpoint; groups take the share that their timing found."""
     job = pool.job(m)
     with torch_threads(threads):
         found = forecast_training(

@@ -90,6 +90,7 @@ def audit(
     examination = _examination(target, data, root, batch_size, progress)
     study = Study(path=Path(out), record=_record(suite, target, data, root, command))
     save(study)
+    examination.work = study.path / "pools"
     try:
         for number, probe in enumerate(suite.probes, start=1):
             stage = progress.task(f"{number}/{len(suite.probes)} {probe.card.title}", total=len(data))
@@ -157,7 +158,7 @@ def fill(writer: RunWriter, entry: dict[str, Any], study: Study, measure: Callab
 def _measure(probe: PlannedProbe, examination: Examination, writer: RunWriter) -> None:
     examination.shards = writer.shards
     measurement = probe.settings.measure(examination)
-    writer.finish(measurement, sample_ids=examination.sample_ids)
+    writer.finish(measurement, sample_ids=measurement.samples.pop("sample_id", examination.sample_ids))
 
 
 def _conclude(study: Study, suite: Suite, data: Dataset) -> Study:

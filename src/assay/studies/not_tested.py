@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+BY_ATTACK = "Privacy by attack: membership inference and reconstruction of training data."
+RECONSTRUCTION = "Reconstruction of training data: whether records can be made from the model, not only recognised."
 STANDING = (
-    "Privacy by attack: membership inference and reconstruction of training data.",
     "Common corruptions and shifts: noise, blur, weather, compression, new cameras or populations.",
     "Adversaries outside a norm ball: patches, rotations, physical objects, changes of meaning.",
     "Poisoned or backdoored training data, and theft of the model by queries.",
@@ -42,7 +43,8 @@ def not_tested(probes: Iterable[Mapping[str, Any]], *, strata: bool, limited: in
         open_points.append("Differences between groups of people or sources: the data name no group.")
     if limited is not None:
         open_points.append(f"Samples of this data set beyond the first {limited}.")
-    return open_points + list(STANDING)
+    attacked = bool({"membership-inference", "canary-inference"} & names)
+    return [*open_points, RECONSTRUCTION if attacked else BY_ATTACK, *STANDING]
 
 
 def not_tested_of_encoders(tasks: Sequence[str], *, norm: str, names: Sequence[str]) -> list[str]:
@@ -62,7 +64,7 @@ def not_tested_of_encoders(tasks: Sequence[str], *, norm: str, names: Sequence[s
         "Stronger adversaries: attacks give upper bounds on robust quality; more steps or other objectives may find "
         "more.",
     ]
-    return open_points + list(STANDING)
+    return [*open_points, BY_ATTACK, *STANDING]
 
 
 def _perturbs(item: Mapping[str, Any]) -> bool:

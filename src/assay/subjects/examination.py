@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -27,6 +28,7 @@ class Examination:
         batch_size: samples held in work at a time; results do not depend on it.
         shards: where finished parts are kept so that a killed run can go on; None keeps nothing.
         progress: where progress is shown.
+        work: folder for large things that outlast one probe, such as pools of models; None keeps nothing.
     """
 
     target: Target
@@ -35,6 +37,7 @@ class Examination:
     batch_size: int = 256
     shards: Shards | None = None
     progress: Progress = field(default_factory=lambda: Progress(enabled=False))
+    work: Path | None = None
 
     @cached_property
     def images(self) -> Tensor:
