@@ -35,5 +35,6 @@ def method_table(kind: str) -> str:
 
 
 myst_substitutions = {
-    f"{kind}s": method_table(kind) for kind in ("probe", "attack", "objective", "recipe", "watermark", "edit")
+    f"{kind}s": method_table(kind)
+    for kind in ("probe", "attack", "objective", "recipe", "inference", "watermark", "edit")
 }

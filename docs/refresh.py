@@ -32,6 +32,8 @@ PAGES = (
     "encoders.md",
     "commands/certify.md",
     "commands/privacy.md",
+    "membership.md",
+    "commands/members.md",
     "watermark.md",
     "commands/watermark.md",
     "commands/compare.md",

@@ -11,6 +11,7 @@ import pytest
 
 from assay.cli.main import VERBS, main
 from assay.studies import load_claims, load_suite
+from assay.studies.recipes import read_recipe
 from docs.refresh import COLUMNS, PAGES, blocks, commands, examples, write_files
 from tests.conftest import ROOT
 
@@ -100,8 +101,8 @@ def test_suites_and_claims_are_valid(workplace: Path) -> None:
         write_files(text, workplace)
     for path in workplace.glob("*.yaml"):
         found += 1
-        loaded = load_claims(path) if path.name == "claims.yaml" else load_suite(path)
-        assert loaded
+        read = {"claims.yaml": load_claims, "recipe.yaml": read_recipe}.get(path.name, load_suite)
+        assert read(path)
     assert found >= 3
 
 

@@ -27,7 +27,7 @@ NEEDED = (
     "pyyaml",
     "psutil",
 )
-OPTIONAL = {"transformers": "hf"}
+OPTIONAL = {"transformers": ("hf", "for hf: models"), "ray": ("ray", "for --executor ray")}
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -59,9 +59,9 @@ def _version(name: str) -> list[str]:
 
 def _extras() -> list[list[str]]:
     rows = []
-    for package, extra in OPTIONAL.items():
+    for package, (extra, purpose) in OPTIONAL.items():
         there = importlib.util.find_spec(package) is not None
-        found = version(package) if there else f"not installed; for hf: models: pip install 'assay-ml[{extra}]'"
+        found = version(package) if there else f"not installed; {purpose}: pip install 'assay-ml[{extra}]'"
         rows.append([f"{package} (optional)", "ok" if there else "absent", found])
     return rows
 

@@ -184,9 +184,10 @@ def _strata(exposure: Exposure) -> list[Finding]:
         leaking = [name for (name, _), p in zip(known, p_values, strict=True) if p <= LEVEL]
         name, worst = max(known, key=lambda one: one[1].value)
         plural = "classes" if kind == "class" else "groups"
+        named = f": {', '.join(leaking[:10])}" if leaking else ""
         message = (
-            f"{len(leaking)} of {len(known)} {plural} {'is' if len(leaking) == 1 else 'are'} exposed beyond chance, after Holm's correction for looking "
-            f"at all of them{': ' + ', '.join(leaking[:10]) if leaking else ''}. The most exposed {kind} is {name} "
+            f"{len(leaking)} of {len(known)} {plural} {'is' if len(leaking) == 1 else 'are'} exposed beyond chance, "
+            f"after Holm's correction for looking at all of them{named}. The most exposed {kind} is {name} "
             f"(AUC {worst.value:.2f}, {worst.lo:.2f} to {worst.hi:.2f}). "
         )
         apart = _apart(known)

@@ -62,7 +62,7 @@ def _auc(judged: Judged, estimate: Estimate | None = None, where: str = "", stra
     return Metric.from_estimate(
         f"auc@{judged.label}",
         estimate or judged.auc,
-        estimand=f"chance that a member{where} scores above a non-member{where}, ties counting half; guessing gives 50 %",
+        estimand=f"chance that a member{where} scores above a non-member{where}, ties counting half; guessing: 50 %",
         direction="lower",
         stratum=stratum,
     )

@@ -49,11 +49,13 @@ class Choice(NamedTuple):
         method: ``"sequential"`` or ``"batched"``.
         group: models in a group; 1 where they are trained one by one.
         words: what was measured, as a sentence.
+        share: time of a group as a share of that of its models one by one.
     """
 
     method: str
     group: int
     words: str
+    share: float = 1.0
 
 
 def choose(pool: Pool, threads: int = 1) -> Choice:
@@ -130,6 +132,7 @@ def _choice(shares: dict[int, float]) -> Choice:
         size,
         f"Models are trained {size} at once, which took {shares[size]:.2f} of the time of one after another; the "
         f"shares measured for groups were {measured}.",
+        round(shares[size], 3),
     )
 
 
