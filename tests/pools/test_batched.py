@@ -405,9 +405,10 @@ def _even(folder: Path, models: int, network: str = "linear", epochs: int = 300)
 
 
 def test_groups_are_taken_where_they_are_faster(clock: dict[str, float], tmp_path: Path) -> None:
-    method, group, words = timing.choose(_even(tmp_path / "pool", 64))
+    method, group, words, share = timing.choose(_even(tmp_path / "pool", 64))
     assert (method, group) == ("batched", 8)
     assert "0.4" in words
+    assert share == pytest.approx(0.4, abs=0.05)
     clock["group"] = 0.004  # shared by all models of a group: the larger the better
     assert timing.choose(_even(tmp_path / "pool", 64))[1] == 16
 
@@ -415,8 +416,8 @@ def test_groups_are_taken_where_they_are_faster(clock: dict[str, float], tmp_pat
 def test_groups_are_not_taken_where_they_are_hardly_faster(clock: dict[str, float], tmp_path: Path) -> None:
     pool = _even(tmp_path / "pool", 16)
     clock["each"] = 0.00095
-    method, group, words = timing.choose(pool)
-    assert (method, group) == ("sequential", 1)
+    method, group, words, share = timing.choose(pool)
+    assert (method, group, share) == ("sequential", 1, 1.0)
     assert "not clearly faster" in words
     clock["alone"] = 1.0
     assert "arithmetic" in timing.choose(pool).words

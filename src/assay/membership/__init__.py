@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .attacks.lira import LiRA, lira_scores
     from .attacks.rmia import RMIA, rmia_scores
     from .canaries.optimise import canary_queries, optimise_canaries
-    from .evidence import epsilon_lower_bound, roc
-    from .signals import Answers, Signals
+    from .evidence import auc_interval, epsilon_lower_bound, roc
+    from .signals import Answers, Signals, answers_from, answers_from_labels, answers_from_probabilities
 
 METHODS: tuple[str, ...] = (
     "answers_attack",
@@ -32,6 +32,10 @@ __all__ = [
     "Answers",
     "LiRA",
     "Signals",
+    "answers_from",
+    "answers_from_labels",
+    "answers_from_probabilities",
+    "auc_interval",
     "canary_queries",
     "epsilon_lower_bound",
     "lira_scores",
@@ -47,6 +51,10 @@ __getattr__, __dir__ = lazy(
         "LiRA": ".attacks.lira",
         "RMIA": ".attacks.rmia",
         "Signals": ".signals",
+        "answers_from": ".signals",
+        "answers_from_labels": ".signals",
+        "answers_from_probabilities": ".signals",
+        "auc_interval": ".evidence",
         "canary_queries": ".canaries.optimise",
         "epsilon_lower_bound": ".evidence",
         "lira_scores": ".attacks.lira",
