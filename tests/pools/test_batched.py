@@ -408,7 +408,7 @@ def test_groups_are_taken_where_they_are_faster(clock: dict[str, float], tmp_pat
     method, group, words, share = timing.choose(_even(tmp_path / "pool", 64))
     assert (method, group) == ("batched", 8)
     assert "0.4" in words
-    assert share == pytest.approx(0.4, abs=0.05)
+    assert f"took {share:.2f} of the time" in words
     clock["group"] = 0.004  # shared by all models of a group: the larger the better
     assert timing.choose(_even(tmp_path / "pool", 64))[1] == 16
 
