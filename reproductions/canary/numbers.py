@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 CANARY = "-canary"
 """End of the names of the experiments whose targets are those of the experiment without it."""
 NEAR = 0.55
-"""An AUC below this is near chance; chosen before the control was run."""
+"""An AUC below this is near chance; set before any control was run."""
 
 
 def quantities(spec: Spec, tier: str, results: Rows) -> dict[str, Estimate]:
