@@ -534,3 +534,11 @@ def test_aims_can_be_set() -> None:
     loss = resolve("target-logit", CanarySettings(targets=(5, -1)).aims)
     logits, reference = torch.tensor([[2.0, 0], [2, 0]]), torch.tensor([[0, 1, 1], [0, 0, 1]])
     assert loss(logits, reference).tolist() == [9, 9]
+
+
+def test_read_only_arrays_will_do() -> None:
+    images, labels, seen = records(1)
+    image, mask = images[0].numpy(), seen[:, 0].numpy()
+    image.flags.writeable = mask.flags.writeable = False
+    made = optimise_canaries(pool(), mask, image, int(labels[0]), queries=2, steps=1)
+    assert torch.equal(made, optimise_canaries(pool(), seen[:, 0], images[0], int(labels[0]), queries=2, steps=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +15,14 @@ from ...subjects.target import Target
 from ...subjects.tasks import Classification
 
 
+def as_tensor(values: Any) -> Tensor:
+    """A tensor as it is; anything else is copied, for arrays may be read-only, as those of a pool are."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
+
+
 def check_shape(images: Any) -> Tensor:
     """Images as a tensor [T, C, H, W]."""
-    tensor = torch.as_tensor(images)
+    tensor = as_tensor(images)
     if tensor.ndim != 4 or not tensor.numel():
         raise DataError(f"images have shape {tuple(tensor.shape)}; at least one image [T, C, H, W] is needed.")
     return tensor
@@ -35,7 +41,7 @@ def check_ids(sample_ids: Sequence[int] | None, count: int) -> list[int]:
 
 def check_mask(in_mask: Any, models: int, records: int) -> Tensor:
     """Which models saw which record as [M, T] bool."""
-    mask = torch.as_tensor(in_mask)
+    mask = as_tensor(in_mask)
     if mask.dtype != torch.bool:
         raise DataError(f"in_mask is {mask.dtype}; True where a model saw a record and False elsewhere is needed.")
     if mask.shape != (models, records):

@@ -17,6 +17,7 @@ from ...core.progress import Progress
 from ...core.settings import build
 from ...core.shards import Shards
 from ...subjects.target import Target
+from .checks import as_tensor
 from .making import Making
 from .settings import EPSILON, CanarySettings
 
@@ -123,8 +124,8 @@ def optimise_canaries(
     >>> optimise_canaries(models, mask, torch.full((1, 2, 2), 0.5), 1, queries=3, steps=2).shape
     torch.Size([3, 1, 2, 2])
     """
-    alone = torch.as_tensor(image)
-    mask = torch.as_tensor(in_mask)
+    alone = as_tensor(image)
+    mask = as_tensor(in_mask)
     if alone.ndim != 3:
         raise DataError(f"image has shape {tuple(alone.shape)}; one image [C, H, W] is needed. See canary_queries.")
     if mask.ndim != 1:
