@@ -202,8 +202,8 @@ def main() -> None:
                 f"\n### {options.models} MLPs, {name}, {problem.epochs} epochs\n\n{words}\n\n{table(times)}", flush=True
             )
     if "processes" in options.parts:
-        times = processes(CNNS, models=16, rounds=options.rounds)
-        print(f"\n### 16 small-cnn\n\n{table(times)}", flush=True)
+        times = processes(CNNS, models=32, rounds=options.rounds)
+        print(f"\n### 32 small-cnn\n\n{table(times)}", flush=True)
 
 
 if __name__ == "__main__":
