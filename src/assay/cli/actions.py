@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Mapping, Sequence
 
 from ..core.errors import SettingError, did_you_mean
+from .common import command_line
 
 
 def choose_action(
@@ -36,3 +38,24 @@ def choose_action(
         raise SettingError(f"There is no action {action!r} of 'assay {verb}'.{did_you_mean(action, actions)}")
     parser.prog = f"assay {verb} {action}"
     return action, [*rest[1:], *debug]
+
+
+def parse_action(
+    parser: argparse.ArgumentParser, words: Sequence[str], verb: str, actions: Mapping[str, str]
+) -> argparse.Namespace:
+    """The flags of an action that has a file of its own, ``assay.cli.VERB.ACTION`` with ``flags`` and ``run``.
+
+    Args:
+        parser, words, verb, actions: as for :func:`choose_action`.
+
+    Returns:
+        The arguments; ``work`` is the action's ``run``, ``command`` what to type to get the same again.
+    """
+    action, rest = choose_action(parser, words, verb, actions)
+    module = importlib.import_module(f"{__package__}.{verb}.{action}")
+    parser.description = module.__doc__
+    module.flags(parser)
+    arguments = parser.parse_args(rest)
+    arguments.work = module.run
+    arguments.command = command_line(verb, list(words))
+    return arguments

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
-from ..actions import choose_action
-from ..common import command_line
+from ..actions import parse_action
 
 ACTIONS = {
     "audit": "train shadow models, attack a model with them, and report who is exposed",
-    "canary": "the same with optimised queries for each record: slower, and sees more",
+    "canary": "the same with optimised queries for each record: slower, and it may see more",
     "attack": "attack from answers or scores in a file: nothing is trained",
     "pool": "train the shadow models alone, such as on several machines at once",
 }
@@ -18,14 +16,7 @@ ACTIONS = {
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Flags of ``assay members ACTION``."""
-    action, rest = choose_action(parser, words, "members", ACTIONS)
-    module = importlib.import_module(f"{__name__}.{action}")
-    parser.description = module.__doc__
-    module.flags(parser)
-    arguments = parser.parse_args(rest)
-    arguments.work = module.run
-    arguments.command = command_line("members", words)
-    return arguments
+    return parse_action(parser, words, "members", ACTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
-from ..actions import choose_action
-from ..common import command_line
+from ..actions import parse_action
 
 ACTIONS = {
     "demo": "train a small language model, mark its text and detect it: one command, no network",
@@ -23,14 +21,7 @@ ACTIONS = {
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Flags of ``assay watermark ACTION``."""
-    action, rest = choose_action(parser, words, "watermark", ACTIONS)
-    module = importlib.import_module(f"{__name__}.{action}")
-    parser.description = module.__doc__
-    module.flags(parser)
-    arguments = parser.parse_args(rest)
-    arguments.work = module.run
-    arguments.command = command_line("watermark", words)
-    return arguments
+    return parse_action(parser, words, "watermark", ACTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
