@@ -138,6 +138,18 @@ def test_records_without_a_score_are_counted_and_left_out() -> None:
     assert "records-left-out" in {finding.code for finding in result.findings}
 
 
+def test_rates_know_that_copies_of_a_record_are_one_record() -> None:
+    made, member = answers(1.0)
+    questions = Questions(fprs=(0.05,), mocks=0)
+    pairs = np.where(member, np.cumsum(member), -np.cumsum(~member)) // 2  # two records each, of one side
+    alone, copied = (
+        expose(made, truth(member, clusters=clusters), ("loss",), questions).main.rates[0.05]
+        for clusters in (None, pairs)
+    )
+    assert copied.value == alone.value
+    assert (alone.method, copied.method) == ("exact", "clustered bootstrap")
+
+
 def test_pictures_of_the_most_exposed_are_of_members() -> None:
     made, member = answers(3.0)
     pixels = np.linspace(0, 1, 400)[:, None, None, None] * np.ones((1, 1, 2, 2))

@@ -8,9 +8,11 @@ from ..core.lazy import lazy
 
 if TYPE_CHECKING:
     from .attacks.lira import LiRA, lira_scores
-    from .attacks.rmia import RMIA, rmia_scores
+    from .attacks.rmia import RMIA, rmia_scores, tune_offline_a
     from .canaries.optimise import canary_queries, optimise_canaries
     from .evidence import auc_interval, epsilon_lower_bound, roc
+    from .reproducibility import agreement
+    from .resampling import two_way
     from .signals import Answers, Signals, answers_from, answers_from_labels, answers_from_probabilities
 
 METHODS: tuple[str, ...] = (
@@ -32,6 +34,7 @@ __all__ = [
     "Answers",
     "LiRA",
     "Signals",
+    "agreement",
     "answers_from",
     "answers_from_labels",
     "answers_from_probabilities",
@@ -42,6 +45,8 @@ __all__ = [
     "optimise_canaries",
     "rmia_scores",
     "roc",
+    "tune_offline_a",
+    "two_way",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -51,6 +56,7 @@ __getattr__, __dir__ = lazy(
         "LiRA": ".attacks.lira",
         "RMIA": ".attacks.rmia",
         "Signals": ".signals",
+        "agreement": ".reproducibility",
         "answers_from": ".signals",
         "answers_from_labels": ".signals",
         "answers_from_probabilities": ".signals",
@@ -61,5 +67,7 @@ __getattr__, __dir__ = lazy(
         "optimise_canaries": ".canaries.optimise",
         "rmia_scores": ".attacks.rmia",
         "roc": ".evidence",
+        "tune_offline_a": ".attacks.rmia",
+        "two_way": ".resampling",
     },
 )

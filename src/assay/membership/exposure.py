@@ -250,7 +250,9 @@ def judge(
         scores=scores,
         curve=curve,
         auc=evidence.auc_interval(scores, member, clusters),
-        rates={fpr: curve.interval(fpr) for fpr in questions.fprs},
+        rates={
+            fpr: evidence.tpr_interval(scores, member, fpr, clusters, seed=questions.seed) for fpr in questions.fprs
+        },
         lines=lines,
         bound=evidence.epsilon_lower_bound(scores, member, threshold, questions.delta, seed=questions.seed),
         null=evidence.null_auc(scores, member, seed=named_seed(questions.seed, "shuffled membership")),
